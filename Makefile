@@ -1,0 +1,61 @@
+# Everything runs in $(VENV), made on first use; only Python >= 3.12 (or uv) and make are needed.
+SHELL := /bin/sh
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMPS := $(VENV)/.stamps
+
+# What each task needs beyond the package itself: the extras of pyproject.toml.
+EXTRAS_demo := demo
+EXTRAS_test := test
+EXTRAS_lint := test,dev
+EXTRAS_bench := bench
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-slow lint format bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "Options: ARGS='...' goes to the program, PYTHON=... picks the interpreter, VENV=... the directory."
+
+demo: $(STAMPS)/demo  ## install and run the demonstration
+	$(PY) -m bayesfm.cli demo $(ARGS)
+
+test: $(STAMPS)/test  ## install and run the tests, two workers; ARGS="tests/design -n0 -k blocks"
+	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-1} $(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-slow: $(STAMPS)/test  ## the long statistical tests that 'make test' leaves out
+	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-1} $(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+lint: $(STAMPS)/lint  ## ruff, mypy and the import contracts
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy bayesfm
+	$(VENV)/bin/lint-imports
+
+format: $(STAMPS)/lint  ## apply ruff's safe fixes and its formatting
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(STAMPS)/bench  ## install and run the benchmarks
+	$(PY) -m benchmarks $(ARGS)
+
+clean:  ## remove the environment and every cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@sh scripts/make_venv.sh "$(VENV)" "$(PYTHON)"
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/%: $(STAMPS)/venv pyproject.toml
+	@if uv --version >/dev/null 2>&1; then \
+		set -x; uv pip install --quiet --python $(PY) -e ".[$(EXTRAS_$*)]"; \
+	else \
+		set -x; $(PY) -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS_$*)]"; \
+	fi
+	@touch $@

@@ -1,0 +1,1 @@
+"""Bayesian factorization machines on JAX, NumPyro and ArviZ."""

@@ -1,0 +1,114 @@
+"""A design on the device: the plain arrays that predictors, models and engines compute with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy import sparse
+
+from bayesfm.design.blocks import Block, Design
+
+__all__ = ["BlockArrays", "DesignArrays", "Summaries", "TableArrays", "table_arrays"]
+
+
+class Summaries(Protocol):
+    """What a predictor must offer so that blocks can be combined (see ``predictors/fm.py``)."""
+
+    def combine(self, s: Array, t: Array) -> Array: ...
+    def summarize(self, table: TableArrays, theta: Array) -> Array: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TableArrays:
+    """Non-zero entries of a sparse table, sorted by row."""
+
+    row: Int[Array, " z"]
+    feature: Int[Array, " z"]
+    value: Float[Array, " z"]
+    num_rows: int = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BlockArrays:
+    """One block: ``table`` None is the identity (a one-hot field), ``index`` None the identity index."""
+
+    table: TableArrays | None
+    index: Int[Array, " n"] | None
+    start: int = field(metadata={"static": True})
+    stop: int = field(metadata={"static": True})
+    num_unseen: int = field(metadata={"static": True}, default=0)
+
+    def block_summary(self, predictor: Summaries, theta: Float[Array, "K p"]) -> Float[Array, "K m"]:
+        """Summaries of the distinct rows of the block."""
+        own = theta[:, self.start : self.stop]
+        return own if self.table is None else predictor.summarize(self.table, own)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DesignArrays:
+    """All blocks of a design as a pytree of device arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bayesfm.design import Block, Design
+    >>> from bayesfm.design.arrays import DesignArrays
+    >>> design = Design((Block.field("user", np.array([0, 1, 1]), np.array(["a", "b"])),))
+    >>> DesignArrays.from_design(design).num_rows
+    3
+    """
+
+    blocks: tuple[BlockArrays, ...]
+    num_rows: int = field(metadata={"static": True})
+    num_features: int = field(metadata={"static": True})
+
+    @classmethod
+    def from_design(cls, design: Design, dtype: np.dtype | type = np.float32) -> DesignArrays:
+        """Copy a design to the device.
+
+        Unseen levels of field t of a block come after all known features in ``theta``: the p known columns are
+        followed by the unseen levels of the first block, of the second, and so on.
+        """
+        starts = design.starts
+        blocks = [
+            _block_arrays(b, int(lo), int(hi), dtype)
+            for b, lo, hi in zip(design.blocks, starts, starts[1:], strict=False)
+        ]
+        return cls(tuple(blocks), design.num_rows, design.num_features)
+
+    def row_summary(self, predictor: Summaries, theta: Float[Array, "K p+u"]) -> Float[Array, "K n"]:
+        """Summary of every row: all blocks gathered and combined.
+
+        ``theta`` has the parameters of the p features, followed by those of the unseen levels.
+        """
+        parts, unseen = [], self.num_features
+        for block in self.blocks:
+            s = block.block_summary(predictor, theta)
+            if block.num_unseen:
+                s = jnp.concatenate([s, theta[:, unseen : unseen + block.num_unseen]], axis=1)
+                unseen += block.num_unseen
+            parts.append(s if block.index is None else s[:, block.index])
+        return reduce(predictor.combine, parts)
+
+
+def table_arrays(X: sparse.csr_array, dtype: np.dtype | type = np.float32) -> TableArrays:
+    """Entries of a CSR matrix, in row order."""
+    row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
+    return TableArrays(
+        jnp.asarray(row), jnp.asarray(X.indices, jnp.int32), jnp.asarray(X.data, dtype), int(X.shape[0])
+    )
+
+
+def _block_arrays(block: Block, start: int, stop: int, dtype: np.dtype | type) -> BlockArrays:
+    table = None if block.X is None else table_arrays(block.X, dtype)
+    index = None if block.index is None else jnp.asarray(block.index, jnp.int32)
+    return BlockArrays(table, index, start, stop, len(block.unseen))

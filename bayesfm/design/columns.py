@@ -1,0 +1,103 @@
+"""Columns of a DataFrame of any library, as arrays; all of narwhals that the encoders need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from jaxtyping import Float64
+from narwhals.exceptions import DuplicateError
+
+from bayesfm.design.levels import Kind
+
+__all__ = ["as_frame", "categorical_values", "is_numeric_by_default", "numeric_values"]
+
+_INTEGERS = (nw.Int8, nw.Int16, nw.Int32, nw.Int64, nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64)
+
+
+def as_frame(X: Any) -> nw.DataFrame | None:
+    """X as a narwhals DataFrame with unique string column names, or None where X is no DataFrame at all."""
+    try:
+        frame = nw.from_native(X, pass_through=True)
+        if isinstance(frame, nw.LazyFrame):
+            raise TypeError("X is a lazy frame: collect it first, for instance with X.collect()")
+        if not isinstance(frame, nw.DataFrame):
+            return None
+        columns = frame.columns
+    except DuplicateError as error:
+        raise ValueError(f"column names must be unique: {error}") from error
+    wrong = next((c for c in columns if not isinstance(c, str)), None)
+    if wrong is not None:
+        raise TypeError(
+            f"column names must be strings, got {wrong!r}: rename the columns, or pass X.to_numpy()"
+        )
+    for size, what in zip(frame.shape, ("sample(s)", "feature(s)"), strict=True):
+        if size == 0:
+            found = f"Found array with 0 {what} (shape={frame.shape})"
+            raise ValueError(f"{found} while a minimum of 1 is required. (X is empty input)")
+    return frame
+
+
+def is_numeric_by_default(series: nw.Series) -> bool:
+    """Float columns are numeric, everything else is categorical."""
+    return series.dtype.is_float()
+
+
+def categorical_values(series: nw.Series) -> tuple[Kind, np.ndarray | nw.Series]:
+    """Kind and values of a categorical column: a string Series, or an array of numbers or booleans."""
+    values: np.ndarray | nw.Series
+    _check_not_missing(series, series.null_count(), "categorical")
+    if series.dtype in (nw.Categorical, nw.Enum):
+        series = series.cast(series.cat.get_categories().dtype)
+    if series.dtype == nw.String:
+        return "str", series
+    kind, values = _numbers(series)
+    if kind == "float":
+        _check_finite(series, values, "categorical")
+    return kind, values
+
+
+def numeric_values(series: nw.Series) -> Float64[np.ndarray, " n"]:
+    """A numeric column as finite float64."""
+    if series.dtype in (nw.String, nw.Categorical, nw.Enum):
+        raise TypeError(
+            f"numeric column {series.name!r} has dtype {series.dtype}, which is no number: convert it to "
+            "float, or let it be categorical"
+        )
+    _check_not_missing(series, series.null_count(), "numeric")
+    values = _numbers(series)[1].astype(np.float64)
+    _check_finite(series, values, "numeric")
+    return values
+
+
+def _numbers(series: nw.Series) -> tuple[Kind, np.ndarray]:
+    if series.dtype == nw.Boolean:
+        return "bool", series.to_numpy().astype(np.bool_)
+    if series.dtype in _INTEGERS:
+        return "int", series.to_numpy()
+    if series.dtype.is_float():
+        return "float", series.to_numpy()
+    raise TypeError(
+        f"column {series.name!r} has dtype {series.dtype}, which is neither number, string, category nor "
+        "bool: convert it first (a date, for instance, to a float number of days or to a string such as "
+        "its month) or drop it"
+    )
+
+
+def _check_not_missing(series: nw.Series, count: int, role: str) -> None:
+    if count:
+        hint = "a level such as 'missing'" if role == "categorical" else "a number and add an indicator"
+        raise ValueError(
+            f"{role} column {series.name!r} contains {count} missing values (null or NaN): drop these rows, "
+            f"or fill them with {hint}"
+        )
+
+
+def _check_finite(series: nw.Series, values: np.ndarray, role: str) -> None:
+    _check_not_missing(series, int(np.isnan(values).sum()), role)
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise ValueError(
+            f"{role} column {series.name!r} contains {infinite} infinite values (inf): drop or clip them"
+        )

@@ -1,0 +1,335 @@
+"""Layouts for the Gibbs sweep: rows of each feature in chunks, built once, vectorised, on the host.
+
+A sweep visits *units*, each a set of features with one way of being drawn:
+
+- a **field** unit: one-hot features; every data row belongs to one feature (or to none);
+- a **table** unit: a relation block; data rows are grouped by block row, features live on the distinct block rows;
+- a **rows** unit: any other sparse matrix; features live on the data rows themselves.
+
+Rows (or entries) of one owner are cut into chunks of ``L``; a *tile* is an (L, C) array of C chunks side by side, so
+that sums over rows run over the leading axis with the chunks in vector lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from bayesfm.design.arrays import TableArrays
+from bayesfm.design.blocks import Block, Design
+from bayesfm.design.colouring import colour_columns
+
+__all__ = ["FieldUnit", "Layout", "RowGroups", "RowsUnit", "Steps", "TableUnit", "Unit", "build_layout"]
+
+MAX_FIELDS = 4
+"""Fields gather the factors of all other units at every row, which costs O(F^2); beyond this many, fields join the rows
+unit, whose cached factors cost O(F)."""
+
+TILE = 1 << 17
+"""Rows or entries in a tile, about: bounds the temporaries of a sweep, (rank + 1) x TILE numbers."""
+
+CHUNK_LENGTHS = (1, 2, 4, 8, 16, 32)
+CHUNK_COST = 6
+"""Fixed cost of a chunk, in rows; measured (``benchmarks/README.md``)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RowGroups:
+    """Data rows grouped by owner (a field's feature, or a block row).
+
+    Attributes
+    ----------
+    row : (T, L, C)
+        Data row; ``n`` where padded.
+    owner : (T, C)
+        Owner of each chunk, counted from ``first[t]``; never decreasing.
+    first : (T,)
+        First owner of each tile.
+    slot : (n_pad,)
+        Place of each data row in ``row``, flattened (any place for a row without owner).
+    code : (n_pad,)
+        Owner of each data row; ``m`` where there is none, and for the padding.
+    """
+
+    row: Int[Any, "T L C"]
+    owner: Int[Any, "T C"]
+    first: Int[Any, " T"]
+    slot: Int[Any, " n_pad"]
+    code: Int[Any, " n_pad"]
+    num_owners: int = field(metadata={"static": True})
+    span: int = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Steps:
+    """Features drawn colour by colour: S steps of one shape, to be run one after the other.
+
+    Attributes
+    ----------
+    row : (S, L, C)
+        Row of each entry; the number of rows where padded.
+    value : (S, L, C)
+        x of each entry; 0 where padded.
+    owner : (S, C)
+        Which of the step's features a chunk belongs to; never decreasing.
+    feature : (S, J)
+        The step's features, in the unit's numbering; the number of features where padded.
+    """
+
+    row: Int[Any, "S L C"]
+    value: Float[Any, "S L C"]
+    owner: Int[Any, "S C"]
+    feature: Int[Any, "S J"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FieldUnit:
+    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted)."""
+
+    features: Int[Any, " m"]
+    group: Int[Any, " m"]
+    rows: RowGroups
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TableUnit:
+    """A relation block of m distinct rows."""
+
+    features: Int[Any, " p_u"]
+    group: Int[Any, " p_u"]
+    rows: RowGroups
+    table: TableArrays
+    steps: tuple[Steps, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RowsUnit:
+    """Features that live on the data rows."""
+
+    features: Int[Any, " p_u"]
+    group: Int[Any, " p_u"]
+    table: TableArrays
+    steps: tuple[Steps, ...]
+
+
+Unit = FieldUnit | TableUnit | RowsUnit
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Layout:
+    """All units of a design. ``place[j]`` is where design feature j stands when the units are laid end to end."""
+
+    units: tuple[Unit, ...]
+    place: Int[Any, " p"]
+    group: Int[Any, " p"]
+    num_rows: int = field(metadata={"static": True})
+    num_padded: int = field(metadata={"static": True})
+    num_tiles: int = field(metadata={"static": True})
+    num_groups: int = field(metadata={"static": True})
+
+
+def build_layout(
+    design: Design, *, max_fields: int = MAX_FIELDS, tile: int = TILE, dtype: type = np.float32
+) -> Layout:
+    """Plan the units of a design and lay out their rows.
+
+    Parameters
+    ----------
+    design : Design
+        n rows, p features.
+    max_fields : int
+        More one-hot fields than this are merged into the rows unit.
+    tile : int
+        Rows per tile, about.
+    dtype : type
+        Floating type of the values.
+
+    Returns
+    -------
+    Layout
+        NumPy arrays; move them with ``jax.device_put``.
+    """
+    n = design.num_rows
+    num_tiles = -(-(n + 1) // tile)
+    num_padded = num_tiles * -(-(n + 1) // num_tiles)
+    fields, tables, loose = _sort_out(design, max_fields)
+    group = design.groups
+    units: list[Unit] = []
+    for code, features in fields:
+        order = np.argsort(group[features], kind="stable")
+        rank = np.empty(len(order) + 1, np.int32)
+        rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
+        rows = _group_rows(rank[code], len(features), num_padded, tile)
+        units.append(FieldUnit(features[order], group[features][order], rows))
+    for block, features in tables:
+        assert block.X is not None and block.index is not None
+        rows = _group_rows(block.index, block.num_block_rows, num_padded, tile)
+        order = np.argsort(group[features], kind="stable")
+        X = sparse.csr_array(block.X[:, order]).astype(dtype)
+        units.append(
+            TableUnit(features[order], group[features][order], rows, _table(X, X.shape[0]), _steps(X, X.shape[0]))
+        )
+    if loose:
+        features = np.concatenate([f for _, f in loose])
+        order = np.argsort(group[features], kind="stable")
+        X = sparse.csr_array(sparse.hstack([x for x, _ in loose], format="csc")[:, order]).astype(dtype)
+        units.append(RowsUnit(features[order], group[features][order], _table(X, num_padded), _steps(X, n)))
+    place = np.empty(design.num_features, np.int32)
+    place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
+    return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names))
+
+
+type _Field = tuple[np.ndarray, np.ndarray]
+type _Table = tuple[Block, np.ndarray]
+type _Loose = tuple[sparse.csr_array, np.ndarray]
+
+
+def _sort_out(design: Design, max_fields: int) -> tuple[list[_Field], list[_Table], list[_Loose]]:
+    """Which features are drawn as fields, on block rows, and on data rows."""
+    fields: list[_Field] = []
+    tables: list[_Table] = []
+    loose: list[_Loose] = []
+    for block, start in zip(design.blocks, design.starts, strict=False):
+        features = np.arange(start, start + block.num_features, dtype=np.int32)
+        if block.is_field:
+            assert block.index is not None
+            fields.append((block.index, features))
+        elif block.index is None or 2 * block.num_block_rows > design.num_rows:
+            X = block.expand()  # as many block rows as data rows: nothing is shared
+            hot, rest = _one_hot_colours(X, features)
+            fields += hot
+            if len(rest):
+                loose.append((sparse.csr_array(X[:, rest - start]), rest))
+        else:
+            tables.append((block, features))
+    if len(fields) > max_fields:
+        loose = [(_expand(code, len(f), design.num_rows), f) for code, f in fields] + loose
+        fields = []
+    return fields, tables, loose
+
+
+def _one_hot_colours(X: sparse.csr_array, features: np.ndarray) -> tuple[list[_Field], np.ndarray]:
+    """Split the columns of X into one-hot fields (colours of ones that cover most rows) and the rest."""
+    colours = colour_columns(X)
+    row = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    colour = colours[X.indices]
+    size = np.bincount(colour, minlength=colours.max() + 1)
+    ones = size == np.bincount(colour, weights=X.data == 1, minlength=len(size))
+    hot = np.flatnonzero(ones & (2 * size > X.shape[0]))
+    fields: list[_Field] = []
+    rest: Bool[np.ndarray, " p"] = np.ones(len(features), bool)
+    for c in hot[np.argsort(-size[hot], kind="stable")]:
+        own = np.flatnonzero(colours == c)
+        local = np.full(len(features), len(own), np.int32)
+        local[own] = np.arange(len(own), dtype=np.int32)
+        code = np.full(X.shape[0], len(own), np.int32)
+        of_colour = colour == c
+        code[row[of_colour]] = local[X.indices[of_colour]]
+        fields.append((code, features[own]))
+        rest[own] = False
+    return fields, features[rest]
+
+
+def _expand(code: np.ndarray, m: int, n: int) -> sparse.csr_array:
+    row = np.flatnonzero(code < m)
+    return sparse.csr_array((np.ones(len(row)), (row, code[row])), shape=(n, m))
+
+
+def _table(X: sparse.csr_array, num_rows: int) -> TableArrays:
+    row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
+    return TableArrays(row, X.indices.astype(np.int32), X.data, num_rows)
+
+
+def _chunk_length(count: Int[np.ndarray, " m"]) -> int:
+    cost = [np.sum(-(-count // L)) * (L + CHUNK_COST) for L in CHUNK_LENGTHS]
+    return CHUNK_LENGTHS[int(np.argmin(cost))]
+
+
+def _chunks(count: np.ndarray, L: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut owners' rows, sorted by owner, into chunks: owner of each chunk; chunk and place of each row."""
+    per_owner = -(-count // L)
+    owner = np.repeat(np.arange(len(count), dtype=np.int32), per_owner)
+    first_chunk = np.cumsum(per_owner) - per_owner
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return owner, np.repeat(first_chunk, count) + within // L, within % L
+
+
+def _group_rows(code: np.ndarray, m: int, num_padded: int, tile: int) -> RowGroups:
+    """Group data rows by their code; rows with code >= m have no owner."""
+    n = len(code)
+    owned = np.flatnonzero(code < m).astype(np.int32)
+    # Counting sort by way of CSR: stable, and linear in n.
+    by_owner = sparse.csr_array(
+        (owned, (code[owned], np.arange(len(owned), dtype=np.int32))), shape=(m, max(1, len(owned)))
+    )
+    count = np.diff(by_owner.indptr)
+    L = _chunk_length(count)
+    owner, chunk, within = _chunks(count, L)
+    T = max(1, -(-len(owner) * L // tile))
+    C = max(1, -(-len(owner) // T))
+    row = np.full((T, L, C), n, np.int32)
+    place = (chunk // C) * (L * C) + within * C + chunk % C
+    row.reshape(-1)[place] = by_owner.data
+    slot = np.zeros(num_padded, np.int32)
+    slot[by_owner.data] = place
+    padded = np.full(T * C, max(0, m - 1), np.int32)
+    padded[: len(owner)] = owner
+    padded[len(owner) :] = owner[-1] if len(owner) else 0
+    by_tile = padded.reshape(T, C)
+    first = by_tile[:, 0].copy()
+    first[0] = 0
+    span = int((by_tile[:, -1] - first).max()) + 1
+    codes = np.full(num_padded, m, np.int32)
+    codes[:n] = np.minimum(code, m)
+    return RowGroups(row, by_tile - first[:, None], first, slot, codes, m, span)
+
+
+def _steps(X: sparse.csr_array, num_rows: int) -> tuple[Steps, ...]:
+    """Steps over the colours of X; colours of like size share a shape, so that few shapes are compiled."""
+    by_column = sparse.csc_array(X)
+    by_column.sort_indices()
+    count = np.diff(by_column.indptr)
+    colours = colour_columns(X)
+    L = _chunk_length(count)
+    work = np.bincount(colours, weights=-(-count // L)).astype(int)
+    bucket = np.ceil(np.log2(np.maximum(work, 1)) / 2).astype(int)  # shapes grow by factors of four
+    column_order = np.argsort(colours, kind="stable")
+    column_start = np.searchsorted(colours[column_order], np.arange(len(work) + 1))
+    steps = []
+    for b in np.unique(bucket)[::-1]:
+        members = np.flatnonzero(bucket == b)
+        columns = [column_order[column_start[c] : column_start[c + 1]] for c in members]
+        steps.append(_bucket(by_column, count, columns, L, int(work[members].max()), num_rows))
+    return tuple(steps)
+
+
+def _bucket(
+    X: sparse.csc_array, count: np.ndarray, columns: list[np.ndarray], L: int, C: int, num_rows: int
+) -> Steps:
+    S, C, J = len(columns), max(1, C), max(map(len, columns))
+    row = np.full((S, L, C), num_rows, np.int32)
+    value = np.zeros((S, L, C), X.dtype)
+    owner = np.full((S, C), J - 1, np.int32)
+    feature = np.full((S, J), X.shape[1], np.int32)
+    for s, own in enumerate(columns):
+        chunk_owner, chunk, within = _chunks(count[own], L)
+        starts = X.indptr[own]
+        entry = np.repeat(starts, count[own]) + (
+            np.arange(count[own].sum()) - np.repeat(np.cumsum(count[own]) - count[own], count[own])
+        )
+        row[s, within, chunk] = X.indices[entry]
+        value[s, within, chunk] = X.data[entry]
+        owner[s, : len(chunk_owner)] = chunk_owner
+        feature[s, : len(own)] = own
+    return Steps(row, value, owner, feature)

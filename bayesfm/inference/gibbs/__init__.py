@@ -1,0 +1,1 @@
+"""Gibbs sampling, a whole colour of features at a time."""

@@ -1,0 +1,144 @@
+"""The innermost operation of a sweep: from rows to normal equations to draws, many features side by side.
+
+Features (or chunks of their rows) stand in the last axis, the vector lanes, throughout. What is known of one feature's
+D parameters is *packed* into q = D (D + 1)/2 + D numbers: the lower triangle of sum omega h h', then sum omega r h.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from bayesfm.sums import inner
+
+__all__ = ["draw", "information", "pack", "sum_by_owner", "unpack"]
+
+UNROLLED = 17
+"""Up to this D the factorisation is unrolled over lanes; above, LAPACK (or cuSOLVER) takes one system at a time."""
+
+BATCH = 8192
+"""Systems factored at once: bounds the temporaries of wide fields, and keeps them in cache."""
+
+
+def information(
+    h: Float[Array, "D L C"], omega: Float[Array, "L C"], r: Float[Array, "L C"]
+) -> Float[Array, "q C"]:
+    """Packed sums over the L rows of each chunk: of omega h h' and of omega r h."""
+    D, L, _ = h.shape
+    weighted = omega * h
+    rhs = sum(weighted[:, row] * r[row] for row in range(L))
+    if D > UNROLLED:
+        full = sum(weighted[:, None, row] * h[None, :, row] for row in range(L))
+        return pack(full, rhs)
+    # One fusion per row of the triangle; sums over rows are unrolled so that the lanes stay the inner loop.
+    triangle = [sum(weighted[: i + 1, row] * h[i, row] for row in range(L)) for i in range(D)]
+    return jnp.concatenate([*triangle, rhs])
+
+
+def pack(G: Float[Array, "D D *J"], g: Float[Array, "D *J"]) -> Float[Array, "q *J"]:
+    """Lower triangle of G by rows, then g."""
+    i, j = np.tril_indices(G.shape[0])
+    return jnp.concatenate([G[i, j], g])
+
+
+def unpack(packed: Float[Array, "q *J"], D: int) -> tuple[Float[Array, "D D *J"], Float[Array, "D *J"]]:
+    """Inverse of :func:`pack`, G made symmetric."""
+    place = np.zeros((D, D), np.int32)
+    place[np.tril_indices(D)] = np.arange(D * (D + 1) // 2)
+    place = np.maximum(place, place.T)
+    return packed[place], packed[D * (D + 1) // 2 :]
+
+
+def sum_by_owner(packed: Float[Array, "q C"], owner: Int[Array, " C"], num_owners: int) -> Float[Array, "J q"]:
+    """Add the chunks of each owner; ``owner`` never decreases."""
+    return jax.ops.segment_sum(packed.T, owner, num_owners, indices_are_sorted=True)
+
+
+def draw(
+    packed: Float[Array, "J q"],
+    theta: Float[Array, "D J"],
+    precision: Float[Array, "D J"],
+    mean: Float[Array, "D J"],
+    noise: Float[Array, "D J"],
+) -> Float[Array, "D J"]:
+    """Draw theta_j ~ N(P_j^-1 b_j, P_j^-1) for all j.
+
+    P = Lambda + G and b = Lambda mu + G theta + g, where (G, g) is the packed information with g taken at the residual
+    of the present ``theta``.
+
+    Parameters
+    ----------
+    packed : array of shape (J, q)
+        Information of every feature.
+    theta, precision, mean : arrays of shape (D, J)
+        Present value; prior precision (diagonal) and mean.
+    noise : array of shape (D, J)
+        Standard normals.
+
+    Returns
+    -------
+    array of shape (D, J)
+
+    References
+    ----------
+    Rue (2001), Fast sampling of Gaussian Markov random fields, JRSS B 63, algorithm 2.4 (draw from the canonical form).
+    """
+    D, J = theta.shape
+    solve = _draw_unrolled if D <= UNROLLED else _draw_lapack
+    if J <= BATCH:
+        return solve(packed, theta, precision, mean, noise)
+    pad = -J % BATCH
+
+    def tiles(x: Array, axis: int, fill: float = 0.0) -> Array:
+        widths = [(0, pad if a == axis else 0) for a in range(x.ndim)]
+        x = jnp.pad(x, widths, constant_values=fill)
+        shape = (*x.shape[:axis], -1, BATCH, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x.reshape(shape), axis, 0)
+
+    out = lax.map(
+        lambda a: solve(*a),
+        (tiles(packed, 0), tiles(theta, 1), tiles(precision, 1, 1.0), tiles(mean, 1), tiles(noise, 1)),
+    )
+    return jnp.moveaxis(out, 0, 1).reshape(D, -1)[:, :J]
+
+
+def _equations(
+    packed: Array, theta: Array, precision: Array, mean: Array
+) -> tuple[Float[Array, "D D J"], Float[Array, "D J"]]:
+    G, g = unpack(packed.T, theta.shape[0])
+    b = precision * mean + inner(G, theta[None], axis=1) + g
+    return G + jnp.eye(theta.shape[0], dtype=G.dtype)[:, :, None] * precision[:, None], b
+
+
+def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, noise: Array) -> Array:
+    """Cholesky over lanes, one column at a time, right-hand side carried along as a last row.
+
+    The barriers keep XLA from merging the steps into one fusion that would compute every entry again and again.
+    """
+    D = theta.shape[0]
+    P, b = _equations(packed, theta, precision, mean)
+    M = jnp.concatenate([P, b[None]])  # (D + 1, D, J): rows 0..D-1 of P, then b'
+    columns = []
+    for _ in range(D):
+        c = M[:, 0] * lax.rsqrt(M[0, 0])
+        columns.append(c)
+        M = lax.optimization_barrier(M[1:, 1:] - c[1:, None] * c[None, 1:-1])
+    solution: list[Array] = [b[0]] * D
+    for i in reversed(range(D)):
+        c = columns[i]  # L_ii, L_{i+1,i}, ..., and (L^-1 b)_i at its end
+        s = c[-1] + noise[i]
+        for j in range(i + 1, D):
+            s = s - c[j - i] * solution[j]
+        solution[i] = lax.optimization_barrier(s / c[0])
+    return jnp.stack(solution)
+
+
+def _draw_lapack(packed: Array, theta: Array, precision: Array, mean: Array, noise: Array) -> Array:
+    P, b = _equations(packed, theta, precision, mean)
+    L = lax.linalg.cholesky(jnp.transpose(P, (2, 0, 1)), symmetrize_input=False)
+    y = lax.linalg.triangular_solve(L, b.T[..., None], left_side=True, lower=True)
+    x = lax.linalg.triangular_solve(L, y + noise.T[..., None], left_side=True, lower=True, transpose_a=True)
+    return x[..., 0].T

@@ -1,0 +1,294 @@
+"""Draws of all features of one unit given everything else: fields, relation blocks, plain rows.
+
+Each update walks through *factor blocks*: the parameters (w_j, v_jf for f in the block) of every feature are drawn
+jointly, one block of factors after the other. One block of all factors is the joint draw; blocks of one factor are the
+classic factor-by-factor order. All are exact; they differ in cost and mixing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
+from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
+from bayesfm.predictors import FM
+from bayesfm.sums import inner
+
+__all__ = ["FactorBlocks", "UnitPrior", "update_field", "update_rows", "update_table"]
+
+OtherFactors = Callable[[Int[Array, "..."], Int[Array, ""]], Float[Array, "B ..."]]
+"""(rows, first factor) -> Q of all other units at those rows, for the factors of the block."""
+
+
+class FactorBlocks(NamedTuple):
+    """Blocks of ``size`` factors; the last one reaches back when the rank is no multiple of the size."""
+
+    rank: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        return max(1, -(-self.rank // max(1, self.size)))
+
+    def start(self, i: Int[Array, ""] | int) -> Int[Array, ""]:
+        return jnp.minimum(jnp.asarray(i * self.size), self.rank - self.size)
+
+    def take(self, x: Float[Array, "K m"], s: Int[Array, ""]) -> Float[Array, "D m"]:
+        """Rows w and v_s, ..., v_{s + size - 1}."""
+        return jnp.concatenate([x[:1], lax.dynamic_slice_in_dim(x, s + 1, self.size)])
+
+    def put(self, x: Float[Array, "K m"], s: Int[Array, ""], block: Float[Array, "D m"]) -> Float[Array, "K m"]:
+        """Inverse of :meth:`take`."""
+        return lax.dynamic_update_slice_in_dim(x.at[0].set(block[0]), block[1:], s + 1, 0)
+
+    def run[S](self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S) -> S:
+        """Fold ``body`` over the blocks, each with a key of its own."""
+        keys = jax.random.split(key, self.count)
+        if self.count == 1:
+            return body(keys[0], jnp.asarray(0), carry)
+        return lax.fori_loop(0, self.count, lambda i, c: body(keys[i], self.start(i), c), carry)
+
+
+class UnitPrior(NamedTuple):
+    """Gaussian prior of a unit's features, given the hyperparameters."""
+
+    precision: Float[Array, "K m"]
+    mean: Float[Array, "K m"]
+
+
+def update_field(
+    key: Key[Array, ""],
+    predictor: FM,
+    unit: FieldUnit,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K m"],
+    prior: UnitPrior,
+    others: OtherFactors,
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
+    """Draw theta of a one-hot field; return it with the residual z - eta brought up to date."""
+    rows = unit.rows
+    omega_rows = omega[rows.row]
+
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]
+    ) -> tuple[Float[Array, "K m"], Float[Array, "T L C"]]:
+        theta, r_rows = carry
+        own = blocks.take(theta, s)
+        noise = jax.random.normal(key, own.shape, own.dtype)
+        h = _row_derivatives(predictor, rows, others, s)
+        packed = _information_by_owner(rows, h, omega_rows, r_rows)
+        new = draw(packed, own, blocks.take(prior.precision, s), blocks.take(prior.mean, s), noise)
+        return blocks.put(theta, s, new), _move_residual(rows, h, new - own, r_rows)
+
+    theta, r_rows = blocks.run(key, body, (theta, r[rows.row]))
+    return theta, _to_rows(rows, r_rows, r)
+
+
+def update_table(
+    key: Key[Array, ""],
+    predictor: FM,
+    unit: TableUnit,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K p"],
+    prior: UnitPrior,
+    others: OtherFactors,
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
+    """Draw theta of a relation block from sufficient statistics per block row (Rendle, PVLDB 2013).
+
+    The likelihood of a block row's data, as a function of the change of its summary s_b = (E_b, Q_b), is Gaussian with
+    information G_b = sum omega (1, q)(1, q)' and g_b = sum omega r (1, q), q being the Q of the other blocks. One pass
+    over the n data rows gathers it; the colours of the block then only touch its distinct rows.
+    """
+    rows = unit.rows
+    omega_rows = omega[rows.row]
+    Q = predictor.summarize(unit.table, theta)[1:]
+
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        theta, Q, r_rows = carry
+        h = _row_derivatives(predictor, rows, others, s)
+        packed = _information_by_owner(rows, h, omega_rows, r_rows)
+        G, g = unpack(_with_sentinel(packed.T), blocks.size + 1)
+        q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
+        new, q, moved = _colours_of_table(
+            key, predictor, unit.steps, blocks.take(theta, s), _prior_block(blocks, prior, s), q, G, g
+        )
+        return (
+            blocks.put(theta, s, new),
+            lax.dynamic_update_slice_in_dim(Q, q, s, 0),
+            _move_residual(rows, h, moved, r_rows),
+        )
+
+    theta, _, r_rows = blocks.run(key, body, (theta, Q, r[rows.row]))
+    return theta, _to_rows(rows, r_rows, r)
+
+
+def _colours_of_table(
+    key: Key[Array, ""],
+    predictor: FM,
+    steps: tuple[Steps, ...],
+    theta: Float[Array, "D p"],
+    prior: UnitPrior,
+    q: Float[Array, "B m"],
+    G: Float[Array, "D D m+1"],
+    g: Float[Array, "D m+1"],
+) -> tuple[Float[Array, "D p"], Float[Array, "B m"], Float[Array, "D m"]]:
+    """Colour after colour on the block rows; also return how far each block row's summary moved."""
+    theta, precision, mean = _with_sentinel(theta), _with_sentinel(prior.precision, 1.0), _with_sentinel(prior.mean)
+
+    def step(carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]) -> tuple[tuple[Array, ...], None]:
+        theta, q, g, moved = carry
+        key, now = xs
+        own = theta[:, now.feature]
+        u = q[:, now.row] - now.value * own[1:, None, now.owner]
+        G_row = G[:, :, now.row]
+        P, b = predictor.pull_back(u, now.value, G_row, g[:, now.row])
+        packed = sum_by_owner(pack(P.sum(-2), b.sum(-2)), now.owner, now.feature.shape[0])
+        noise = jax.random.normal(key, own.shape, own.dtype)
+        new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
+        ds = predictor.step(u, now.value, (new - own)[:, None, now.owner])
+        g = g.at[:, now.row].add(-inner(G_row, ds[None], axis=1))
+        return (
+            theta.at[:, now.feature].set(new),
+            q.at[:, now.row].add(ds[1:]),
+            g,
+            moved.at[:, now.row].add(ds),
+        ), None
+
+    carry = (theta, _with_sentinel(q), g, jnp.zeros_like(g))
+    carry = _scan_steps(key, step, carry, steps)
+    theta, q, _, moved = carry
+    return theta[:, :-1], q[:, :-1], moved[:, :-1]
+
+
+def update_rows(
+    key: Key[Array, ""],
+    predictor: FM,
+    unit: RowsUnit,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K p"],
+    prior: UnitPrior,
+    others: OtherFactors,
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
+    """Draw theta of features that live on the data rows, with q of all units and the residual cached per row."""
+    every_row = jnp.arange(r.shape[0])
+    Q = predictor.summarize(unit.table, theta)[1:]
+
+    def body(key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        theta, r = carry
+        q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + others(every_row, s)
+        block_prior = _prior_block(blocks, prior, s)
+        precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)
+
+        def step(carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]) -> tuple[tuple[Array, ...], None]:
+            theta, q, r = carry
+            key, now = xs
+            own = theta[:, now.feature]
+            u = q[:, now.row] - now.value * own[1:, None, now.owner]
+            h = predictor.derivative(u, now.value)
+            packed = sum_by_owner(
+                information(h, omega[now.row], r[now.row]), now.owner, now.feature.shape[0]
+            )
+            noise = jax.random.normal(key, own.shape, own.dtype)
+            new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
+            delta = (new - own)[:, None, now.owner]
+            return (
+                theta.at[:, now.feature].set(new),
+                q.at[:, now.row].add(now.value * delta[1:]),
+                r.at[now.row].add(-inner(h, delta)),
+            ), None
+
+        own, _, r = _scan_steps(key, step, (_with_sentinel(blocks.take(theta, s)), q, r), unit.steps)
+        return blocks.put(theta, s, own[:, :-1]), r
+
+    return blocks.run(key, body, (theta, r))
+
+
+def _scan_steps(
+    key: Key[Array, ""], step: Callable, carry: tuple[Array, ...], steps: tuple[Steps, ...]
+) -> tuple[Array, ...]:
+    """Run the steps of each shape in turn, every step with a key of its own."""
+    for sub, bucket in zip(jax.random.split(key, len(steps)), steps, strict=True):
+        keys = jax.random.split(sub, bucket.feature.shape[0])
+        carry, _ = lax.scan(step, carry, (keys, bucket))
+    return carry
+
+
+def _prior_block(blocks: FactorBlocks, prior: UnitPrior, s: Int[Array, ""]) -> UnitPrior:
+    return UnitPrior(blocks.take(prior.precision, s), blocks.take(prior.mean, s))
+
+
+def _with_sentinel(x: Float[Array, "... m"], fill: float = 0.0) -> Float[Array, "... m+1"]:
+    """One more column, which padding reads and writes."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)], constant_values=fill)
+
+
+def _row_derivatives(
+    predictor: FM, rows: RowGroups, others: OtherFactors, s: Int[Array, ""]
+) -> Callable[[Int[Array, "L C"]], Float[Array, "D L C"]]:
+    """h = (1, q_others) of the rows of a tile, computed once where there is one tile and per tile where there are many."""
+    compute = lambda row: lax.optimization_barrier(predictor.derivative(others(row, s)))  # noqa: E731
+    if rows.row.shape[0] > 1:
+        return compute
+    once = compute(rows.row[0])
+    return lambda row: once
+
+
+def _information_by_owner(
+    rows: RowGroups,
+    h: Callable[[Int[Array, "L C"]], Float[Array, "D L C"]],
+    omega: Float[Array, "T L C"],
+    r: Float[Array, "T L C"],
+) -> Float[Array, "m q"]:
+    """Packed information of every owner, tile by tile."""
+    m, span = rows.num_owners, rows.span
+
+    def tile(row: Array, owner: Array, omega: Array, r: Array) -> Float[Array, "span q"]:
+        return sum_by_owner(information(h(row), omega, r), owner, span)
+
+    if rows.row.shape[0] == 1:
+        return jnp.pad(tile(rows.row[0], rows.owner[0], omega[0], r[0]), ((0, m - span), (0, 0)))
+
+    def add(acc: Array, xs: tuple[Array, ...]) -> tuple[Array, None]:
+        first, *arrays = xs
+        now = lax.dynamic_slice_in_dim(acc, first, span)
+        return lax.dynamic_update_slice_in_dim(acc, now + tile(*arrays), first, 0), None
+
+    D = jax.eval_shape(h, rows.row[0]).shape[0]
+    acc = jnp.zeros((m + span, D * (D + 1) // 2 + D), r.dtype)  # a tile's span may reach past the last owner
+    acc, _ = lax.scan(add, acc, (rows.first, rows.row, rows.owner, omega, r))
+    return acc[:m]
+
+
+def _move_residual(
+    rows: RowGroups,
+    h: Callable[[Int[Array, "L C"]], Float[Array, "D L C"]],
+    moved: Float[Array, "D m"],
+    r: Float[Array, "T L C"],
+) -> Float[Array, "T L C"]:
+    """r - <h, change of the owner's parameters>."""
+
+    def tile(first: Array, row: Array, owner: Array, r: Array) -> Float[Array, "L C"]:
+        return r - inner(h(row), moved[:, None, first + owner])
+
+    if rows.row.shape[0] == 1:
+        return tile(rows.first[0], rows.row[0], rows.owner[0], r[0])[None]
+    return lax.map(lambda xs: tile(*xs), (rows.first, rows.row, rows.owner, r))
+
+
+def _to_rows(rows: RowGroups, r_rows: Float[Array, "T L C"], r: Float[Array, " n_pad"]) -> Float[Array, " n_pad"]:
+    """Residuals back in the order of the data; rows without owner keep theirs."""
+    return jnp.where(rows.code < rows.num_owners, r_rows.reshape(-1)[rows.slot], r)

@@ -1,0 +1,35 @@
+"""The progress bar of a run."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from tqdm.auto import tqdm
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """A tqdm bar over sweeps, with sweeps per second and the training error of the last sweep."""
+
+    def __init__(self, show: bool, num_sweeps: int, done: int) -> None:
+        self._bar = tqdm(total=num_sweeps, initial=done, disable=not show, unit="sweep", dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def update(self, done: int, warming_up: bool, rate: float, stats: dict[str, np.ndarray]) -> None:
+        """Show the state after ``done`` sweeps."""
+        self._bar.set_description("warm-up" if warming_up else "sampling", refresh=False)
+        shown = {"sweeps/s": f"{rate:.0f}"}
+        if "train_rmse" in stats:
+            shown["train rmse"] = f"{float(np.mean(stats['train_rmse'])):.4f}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,193 @@
+"""The model: predictor + likelihood + priors, its joint density as one NumPyro callable, and its table of sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jaxtyping import Array, Float, Int
+
+from bayesfm._pytree import pytree
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.likelihoods import Gaussian, Likelihood
+from bayesfm.predictors import FM
+from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior
+
+__all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
+
+REGISTRY: dict[str, type] = {c.__name__: c for c in (FM, Gaussian, NormalGamma, Intercept)}
+"""Classes that may stand in a saved specification; a new part of a model adds itself here."""
+
+
+@pytree()
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is modelled; no word on how it is fitted.
+
+    Parameters
+    ----------
+    predictor : FM
+        Equation of eta.
+    likelihood : Likelihood
+        p(y | eta).
+    prior_w, prior_v : Prior
+        Priors of the linear weights and of the factors, one set of hyperparameters per group (and factor, for v).
+    intercept : Intercept
+        Prior of w0.
+
+    Examples
+    --------
+    >>> from bayesfm.model import ModelSpec
+    >>> from bayesfm.predictors import FM
+    >>> ModelSpec(predictor=FM(rank=4)).predictor.rank
+    4
+    """
+
+    predictor: FM = field(default_factory=FM)
+    likelihood: Likelihood = field(default_factory=Gaussian)
+    prior_w: Prior = field(default_factory=NormalGamma)
+    prior_v: Prior = field(default_factory=NormalGamma)
+    intercept: Intercept = field(default_factory=Intercept)
+
+    def __post_init__(self) -> None:
+        expected = {"likelihood": Likelihood, "prior_w": Prior, "prior_v": Prior, "intercept": Intercept}
+        for name, kind in {"predictor": FM, **expected}.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary of class names and numbers, for JSON."""
+        return {f.name: _part_to_dict(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> ModelSpec:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**{name: _part_from_dict(part) for name, part in state.items()})
+
+
+def _part_to_dict(part: Any) -> dict[str, Any]:
+    return {"class": type(part).__name__, **{f.name: getattr(part, f.name) for f in fields(part)}}
+
+
+def _part_from_dict(state: Mapping[str, Any]) -> Any:
+    kind = REGISTRY.get(state["class"])
+    if kind is None:
+        raise ValueError(f"unknown model part {state['class']!r}; known are {', '.join(sorted(REGISTRY))}")
+    return kind(**{k: v for k, v in state.items() if k != "class"})
+
+
+def default_spec(
+    y: Float[np.ndarray, " n"], rank: int = 8, weight: Float[np.ndarray, " n"] | None = None
+) -> ModelSpec:
+    """Weakly informative specification on the scale of y.
+
+    The prior scales follow the standard deviation s of y: one prior degree of freedom everywhere, noise and weights
+    thought to be of size s, factors of size sqrt(s), and w0 within five standard deviations of the mean. Multiplying y
+    by a constant therefore multiplies predictions by it.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Response.
+    rank : int
+        Number of factors.
+    weight : array of shape (n,), optional
+        Row weights.
+
+    Returns
+    -------
+    ModelSpec
+    """
+    mean = float(np.average(y, weights=weight))
+    s = float(np.sqrt(np.average((y - mean) ** 2, weights=weight)))
+    s = s if s > 1e-12 * max(1.0, abs(mean)) else 1.0  # constant y: any scale will do
+    return ModelSpec(
+        predictor=FM(rank),
+        likelihood=Gaussian(b0=s * s),
+        prior_w=NormalGamma(b0=s * s),
+        prior_v=NormalGamma(b0=s),
+        intercept=Intercept(mean=mean, precision=1.0 / (25.0 * s * s)),
+    )
+
+
+def site_dims(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
+    """The one table of sites: name -> named dimensions, sample dimensions left out.
+
+    Examples
+    --------
+    >>> from bayesfm.model import ModelSpec, site_dims
+    >>> site_dims(ModelSpec())["mu_v"]
+    ('group', 'factor')
+    """
+    dims: dict[str, tuple[str, ...]] = {"w0": (), **spec.likelihood.dims}
+    for hyper in spec.prior_w.hyper_names():
+        dims[f"{hyper}_w"] = ("group",)
+    for hyper in spec.prior_v.hyper_names():
+        dims[f"{hyper}_v"] = ("group", "factor")
+    return {**dims, "w": ("feature",), "v": ("feature", "factor")}
+
+
+def numpyro_model(
+    spec: ModelSpec,
+    design: DesignArrays,
+    groups: Int[Array, " p"],
+    num_groups: int,
+    y: Float[Array, " n"] | None = None,
+    weight: Float[Array, " n"] | None = None,
+) -> None:
+    """The joint density of all sites and y, as a NumPyro model: the ground truth that every engine answers to.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What is modelled.
+    design : DesignArrays
+        n rows, p features.
+    groups : array of shape (p,)
+        Prior group of every feature.
+    num_groups : int
+        G; an empty group keeps its prior.
+    y : array of shape (n,), optional
+        Response; None samples it.
+    weight : array of shape (n,), optional
+        A row of weight c counts as c equal rows.
+    """
+    k, p = spec.predictor.rank, design.num_features
+    params = spec.likelihood.sample()
+    w0 = numpyro.sample("w0", spec.intercept.distribution())
+    hyper_w = spec.prior_w.sample_hyper("_w", (num_groups,))
+    w = numpyro.sample("w", spec.prior_w.distribution(_at(hyper_w, groups)).to_event(1))
+    v = jnp.zeros((p, 0))
+    if k:
+        hyper_v = spec.prior_v.sample_hyper("_v", (num_groups, k))
+        v = numpyro.sample("v", spec.prior_v.distribution(_at(hyper_v, groups)).to_event(2))
+    eta = numpyro.deterministic("eta", spec.predictor.eta(design, w0, w, v))
+    scale = jnp.ones(design.num_rows) if weight is None else weight
+    with numpyro.plate("row", design.num_rows), numpyro.handlers.scale(scale=scale):
+        numpyro.sample("y", spec.likelihood.distribution(eta, params), obs=y)
+
+
+def _at(hyper: Hyper, group: Int[Array, " p"]) -> Hyper:
+    return {name: value[group] for name, value in hyper.items()}
+
+
+def log_joint(
+    spec: ModelSpec,
+    groups: Int[Array, " p"],
+    sites: Mapping[str, Array],
+    log_likelihood: Float[Array, ""],
+) -> Float[Array, ""]:
+    """Log joint density from the log-likelihood and the sites, without another pass over the rows."""
+    params = {name: sites[name] for name in spec.likelihood.dims}
+    lp = log_likelihood + spec.likelihood.log_prior(params)
+    lp += spec.intercept.distribution().log_prob(sites["w0"])
+    for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
+        if sites[x].size:
+            hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
+            lp += prior.log_hyper(hyper)
+            lp += jnp.sum(prior.distribution(_at(hyper, groups)).log_prob(sites[x]))
+    return lp

@@ -1,0 +1,74 @@
+"""Settings that hold for every test. They come before JAX, NumPy and bayesfm are imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+
+def _set_up_jax() -> None:
+    """CPU unless the caller names another platform, and one thread per process.
+
+    The workers of pytest-xdist are the parallelism, and how a sum is cut up then does not depend on the
+    number of cores.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+
+
+def _set_up_type_checks() -> None:
+    """Check every annotation of bayesfm at run time, array shapes among them, if BAYESFM_TYPECHECK is 1."""
+    choice = os.environ.get("BAYESFM_TYPECHECK", "0")
+    if choice not in ("0", "1"):
+        raise pytest.UsageError(f"BAYESFM_TYPECHECK must be 0 or 1, got {choice!r}")
+    if choice == "1":
+        from jaxtyping import install_import_hook
+
+        import tests.typecheck  # noqa: F401  the hook looks the checker up by its name
+
+        install_import_hook("bayesfm", "tests.typecheck.arrays")
+
+
+_set_up_jax()
+_set_up_type_checks()
+
+# The same examples in every run, and no check that depends on the speed of the machine.
+settings.register_profile(
+    "bayesfm", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("bayesfm")
+
+
+@pytest.fixture(scope="session")
+def data_home() -> Path:
+    """Directory of the data files that may not be shipped; skips where there is none."""
+    named = os.environ.get("BAYESFM_DATA_HOME")
+    if named:
+        if not Path(named).is_dir():
+            pytest.fail(f"BAYESFM_DATA_HOME={named} is not a directory")
+        return Path(named)
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not beside.is_dir():
+        pytest.skip("no data files: set BAYESFM_DATA_HOME to the directory that holds them")
+    return beside
+
+
+@pytest.fixture(scope="session")
+def data_file(data_home: Path) -> Callable[[str], Path]:
+    """Path of one data file; skips if the data directory lacks it."""
+
+    def find(name: str) -> Path:
+        path = data_home / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not in {data_home}; BAYESFM_DATA_HOME can name another directory")
+        return path
+
+    return find
