@@ -52,7 +52,7 @@ def write_archive(home: Path) -> Path:
     members = {
         "ua.base": "1\t2\t5\t874965758\n2\t1\t3\t876893171\n",
         "ua.test": "1\t1\t4\t878542960\n",
-        "u.user": "1|24|M|technician|01002\n2|53|F|other|V3N4P\n",
+        "u.user": "1|24|M|technician|01002\n2|53|F|other|94043\n",
         "u.genre": "".join(f"{g}|{i}\n" for i, g in enumerate(GENRES)) + "\n",
         "u.item": f"{first}\n{second}\n",
     }
@@ -72,7 +72,7 @@ def test_ratings_of_a_split(tmp_path):
 def test_side_information(tmp_path):
     data = load_movielens_100k("ua", data_home=write_archive(tmp_path), side_information=True)
     assert data.users.columns.tolist() == ["user", "age", "gender", "occupation", "zip"]
-    assert data.users["zip"].tolist() == ["01002", "V3N4P"]
+    assert data.users["zip"].tolist() == ["01002", "94043"]
     assert data.items.columns.tolist() == ["item", "title", "year", *GENRES]
     assert data.items["title"].tolist() == ["Am\xe9lie (2001)", "unknown"]
     assert data.items["year"][0] == 2001

@@ -27,10 +27,10 @@ def as_frame(X: Any) -> nw.DataFrame | None:
         columns = frame.columns
     except DuplicateError as error:
         raise ValueError(f"column names must be unique: {error}") from error
-    wrong = next((c for c in columns if not isinstance(c, str)), None)
-    if wrong is not None:
+    wrong = [c for c in columns if not isinstance(c, str)]
+    if wrong:
         raise TypeError(
-            f"column names must be strings, got {wrong!r}: rename the columns, or pass X.to_numpy()"
+            f"column names must be strings, got {wrong[0]!r}: rename the columns, or pass X.to_numpy()"
         )
     for size, what in zip(frame.shape, ("sample(s)", "feature(s)"), strict=True):
         if size == 0:

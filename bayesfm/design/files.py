@@ -112,9 +112,13 @@ def _parse(
         numbers.append(number)
     if not targets:
         raise ValueError(f"{path} has no rows: empty input")
-    arrays = (np.array(targets), np.array(starts), np.array(indices), np.array(values))
-    _check_numbers(path, np.array(numbers), *arrays)
-    return arrays
+    arrays = (_int64(starts), _int64(indices), np.array(values))
+    _check_numbers(path, _int64(numbers), np.array(targets), *arrays)
+    return np.array(targets), *arrays
+
+
+def _int64(numbers: array[int]) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)  # "q" alone would become the platform's long long
 
 
 def _lines(path: _Path) -> Iterator[tuple[int, bytes]]:
@@ -166,7 +170,7 @@ def _read_meta(path: _Path) -> Int64[np.ndarray, " p"]:
         groups.append(int(line))
     if not groups:
         raise ValueError(f"{path} has no groups: expected one integer per feature and line")
-    return np.array(groups)
+    return _int64(groups)
 
 
 def write_libfm(

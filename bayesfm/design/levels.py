@@ -30,9 +30,9 @@ def level_names(levels: Iterable[Any]) -> list[str]:
     if isinstance(levels, str):
         raise TypeError(f"levels must be a sequence of levels, got the string {levels!r}")
     plain = levels.tolist() if isinstance(levels, np.ndarray) else [_plain(x) for x in levels]
-    wrong = next((x for x in plain if not isinstance(x, str | int | float)), None)
-    if wrong is not None:
-        raise TypeError(f"levels must be strings, integers, floats or booleans, got {wrong!r}")
+    wrong = [x for x in plain if not isinstance(x, str | int | float)]
+    if wrong:
+        raise TypeError(f"levels must be strings, integers, floats or booleans, got {wrong[0]!r}")
     return [str(x) if isinstance(x, str) else repr(x) for x in plain]
 
 

@@ -204,9 +204,9 @@ def as_column_list(columns: Iterable[str] | None, argument: str) -> tuple[str, .
             f"{argument} must be a list of column names, got the string {columns!r}: write [{columns!r}]"
         )
     columns = () if columns is None else tuple(columns)
-    wrong = next((c for c in columns if not isinstance(c, str)), None)
-    if wrong is not None:
-        raise TypeError(f"{argument} must be a list of column names (strings), got {wrong!r}")
+    wrong = [c for c in columns if not isinstance(c, str)]
+    if wrong:
+        raise TypeError(f"{argument} must be a list of column names (strings), got {wrong[0]!r}")
     return columns
 
 

@@ -61,8 +61,8 @@ def _check_shape(X: Any, argument: str) -> None:
         raise ValueError(f"Expected 2D array, got scalar array instead: {argument}={X!r}")
     if X.ndim == 1:
         raise ValueError(
-            f"Expected 2D array, got 1D array instead: {argument} has shape {X.shape}. Reshape your data either "
-            "using reshape(-1, 1) if it has a single feature or reshape(1, -1) if it is a single row."
+            f"Expected 2D array, got 1D array instead: {argument} has shape {X.shape}. Reshape your data "
+            "either using reshape(-1, 1) if it has a single feature or reshape(1, -1) if it is a single row."
         )
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead: {argument} has shape {X.shape}")
@@ -70,7 +70,7 @@ def _check_shape(X: Any, argument: str) -> None:
         if size == 0:
             shape = f"(shape=({X.shape[0]}, {X.shape[1]}))"
             raise ValueError(
-                f"Found array with 0 {what} {shape} while a minimum of 1 is required. ({argument}: empty input)"
+                f"Found array with 0 {what} {shape} while a minimum of 1 is required. (empty input)"
             )
 
 
@@ -160,9 +160,9 @@ def as_feature_names(
         raise ValueError(
             f"{argument} must have one entry per feature: expected {num_features}, got {len(names)}"
         )
-    wrong = next((x for x in names if not isinstance(x, str)), None)
-    if wrong is not None:
-        raise TypeError(f"{argument} must be strings, got {wrong!r}")
+    wrong = [x for x in names if not isinstance(x, str)]
+    if wrong:
+        raise TypeError(f"{argument} must be strings, got {wrong[0]!r}")
     if len(set(names)) != num_features:
         raise ValueError(f"{argument} must be unique, {_first_repeat(names)!r} occurs more than once")
     array = np.empty(num_features, dtype=object)
@@ -198,8 +198,8 @@ def as_groups(
         used, group = np.unique(array, return_inverse=True)
         return group.astype(np.int32), tuple(f"{name}:{g}" for g in used)
     labels = array.tolist() if isinstance(groups, np.ndarray) else list(groups)
-    wrong = next((x for x in labels if not isinstance(x, str) or not x), None)
-    if wrong is not None:
-        raise TypeError(f"groups must be integers or non-empty strings, got {wrong!r}")
+    wrong = [x for x in labels if not isinstance(x, str) or not x]
+    if wrong:
+        raise TypeError(f"groups must be integers or non-empty strings, got {wrong[0]!r}")
     number = {label: g for g, label in enumerate(dict.fromkeys(labels))}
     return np.fromiter(map(number.__getitem__, labels), np.int32, num_features), tuple(number)

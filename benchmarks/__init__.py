@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that print the tables of ``benchmarks/README.md``."""
