@@ -1,1 +1,103 @@
-"""Bayesian factorization machines on JAX, NumPyro and ArviZ."""
+"""Bayesian factorization machines on JAX, NumPyro and ArviZ.
+
+Everything is imported on first use, so that ``import bayesfm`` costs next to nothing:
+
+>>> import bayesfm
+>>> bayesfm.FM(rank=4)
+FM(rank=4)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesfm.design import (
+        Block,
+        Design,
+        DesignEncoder,
+        TableEncoder,
+        design_from_matrix,
+        read_libfm,
+        write_libfm,
+    )
+    from bayesfm.diagnostics import ConvergenceWarning, summary
+    from bayesfm.estimators import FMRegressor
+    from bayesfm.inference.chains import ChainOptions
+    from bayesfm.inference.gibbs.run import gibbs
+    from bayesfm.likelihoods import Gaussian
+    from bayesfm.model import ModelSpec, default_spec
+    from bayesfm.posterior import load, save
+    from bayesfm.predictors import FM
+    from bayesfm.priors import Intercept, NormalGamma
+    from bayesfm.versions import show_versions
+
+    __version__: str
+
+__all__ = [
+    "FM",
+    "Block",
+    "ChainOptions",
+    "ConvergenceWarning",
+    "Design",
+    "DesignEncoder",
+    "FMRegressor",
+    "Gaussian",
+    "Intercept",
+    "ModelSpec",
+    "NormalGamma",
+    "TableEncoder",
+    "__version__",
+    "default_spec",
+    "design_from_matrix",
+    "gibbs",
+    "load",
+    "read_libfm",
+    "save",
+    "show_versions",
+    "summary",
+    "write_libfm",
+]
+
+_MODULES = {
+    "design": ("Block", "Design", "DesignEncoder", "TableEncoder", "design_from_matrix", "read_libfm", "write_libfm"),
+    "diagnostics": ("ConvergenceWarning", "summary"),
+    "estimators": ("FMRegressor",),
+    "inference.chains": ("ChainOptions",),
+    "inference.gibbs.run": ("gibbs",),
+    "likelihoods": ("Gaussian",),
+    "model": ("ModelSpec", "default_spec"),
+    "posterior": ("load", "save"),
+    "predictors": ("FM",),
+    "priors": ("Intercept", "NormalGamma"),
+    "versions": ("show_versions",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+DISTRIBUTION = "bayesfm-jax"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module, once (PEP 562)."""
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(f"bayesfm.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'bayesfm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

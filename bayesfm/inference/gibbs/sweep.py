@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
-from bayesfm.inference.gibbs.units import FactorBlocks, UnitPrior, update_field, update_rows, update_table
+from bayesfm.inference.gibbs.units import AtRows, FactorBlocks, UnitPrior, update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Hyper, Prior
@@ -130,21 +130,36 @@ def _sweep_units(
         zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)
     ):
 
-        def others(row: Int[Array, "*s"], s: Int[Array, ""], i: int = i) -> Float[Array, "B *s"]:
-            q = jnp.zeros((blocks.size, *row.shape), r.dtype)
-            for other, Q in zip(layout.units[:i] + layout.units[i + 1 :], factors[:i] + factors[i + 1 :], strict=True):
-                code = _codes(other)
-                q = q + lax.dynamic_slice_in_dim(Q, s, blocks.size)[
-                    :, row if code is None else lax.optimization_barrier(code[row])
-                ]
-            return q
-
+        rest = [j for j in range(len(thetas)) if j != i]
+        others = partial(
+            _factors_of, [factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], blocks.size, r
+        )
         prior = UnitPrior(*_prior_of_theta(spec, state, unit.group))
         thetas[i], r = UPDATES[type(unit)](
             sub, predictor, unit, blocks, thetas[i], prior, others, omega, r
         )
         factors[i] = _summary(predictor, unit, thetas[i], layout)[1:]
     return tuple(thetas), r
+
+
+def _factors_of(
+    factors: list[Float[Array, "k m"]],
+    codes: list[Int[Array, " n_pad"] | None],
+    size: int,
+    like: Float[Array, " n_pad"],
+    s: Int[Array, ""],
+) -> AtRows:
+    """Sum of some units' Q, factors s to s + size, as a function of rows."""
+    block = [lax.dynamic_slice_in_dim(Q, s, size) for Q in factors]
+
+    def at_rows(row: Int[Array, "..."]) -> Float[Array, "B ..."]:
+        q = jnp.zeros((size, *row.shape), like.dtype)
+        for Q, code in zip(block, codes, strict=True):
+            # The barrier keeps XLA from looking the code up again for every factor.
+            q = q + Q[:, row if code is None else lax.optimization_barrier(code[row])]
+        return q
+
+    return at_rows
 
 
 def _prior_of_theta(

@@ -22,8 +22,11 @@ from bayesfm.sums import inner
 
 __all__ = ["FactorBlocks", "UnitPrior", "update_field", "update_rows", "update_table"]
 
-OtherFactors = Callable[[Int[Array, "..."], Int[Array, ""]], Float[Array, "B ..."]]
-"""(rows, first factor) -> Q of all other units at those rows, for the factors of the block."""
+AtRows = Callable[[Int[Array, "..."]], Float[Array, "B ..."]]
+"""rows -> some factors of those rows."""
+
+OtherFactors = Callable[[Int[Array, ""]], AtRows]
+"""First factor of a block -> Q of all other units, those factors only, as a function of rows."""
 
 
 class FactorBlocks(NamedTuple):
@@ -83,7 +86,7 @@ def update_field(
         theta, r_rows = carry
         own = blocks.take(theta, s)
         noise = jax.random.normal(key, own.shape, own.dtype)
-        h = _row_derivatives(predictor, rows, others, s)
+        h = _row_derivatives(predictor, rows, others(s))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
         new = draw(packed, own, blocks.take(prior.precision, s), blocks.take(prior.mean, s), noise)
         return blocks.put(theta, s, new), _move_residual(rows, h, new - own, r_rows)
@@ -117,7 +120,7 @@ def update_table(
         key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r_rows = carry
-        h = _row_derivatives(predictor, rows, others, s)
+        h = _row_derivatives(predictor, rows, others(s))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
         G, g = unpack(_with_sentinel(packed.T), blocks.size + 1)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
@@ -189,7 +192,7 @@ def update_rows(
 
     def body(key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
         theta, r = carry
-        q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + others(every_row, s)
+        q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + others(s)(every_row)
         block_prior = _prior_block(blocks, prior, s)
         precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)
 
@@ -237,10 +240,10 @@ def _with_sentinel(x: Float[Array, "... m"], fill: float = 0.0) -> Float[Array, 
 
 
 def _row_derivatives(
-    predictor: FM, rows: RowGroups, others: OtherFactors, s: Int[Array, ""]
+    predictor: FM, rows: RowGroups, others: AtRows
 ) -> Callable[[Int[Array, "L C"]], Float[Array, "D L C"]]:
     """h = (1, q_others) of the rows of a tile, computed once where there is one tile and per tile where there are many."""
-    compute = lambda row: lax.optimization_barrier(predictor.derivative(others(row, s)))  # noqa: E731
+    compute = lambda row: lax.optimization_barrier(predictor.derivative(others(row)))  # noqa: E731
     if rows.row.shape[0] > 1:
         return compute
     once = compute(rows.row[0])
