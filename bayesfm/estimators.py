@@ -169,3 +169,23 @@ class _FactorizationMachine(BaseEstimator):
             resume=self.resume,
             draws_on_disk=self.draws_on_disk,
         )
+
+    def _make_spec(self, y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None) -> ModelSpec:
+        if self.spec is None:
+            return default_spec(y, self.rank, weight)
+        if not isinstance(self.spec, ModelSpec):
+            raise TypeError(f"spec must be a ModelSpec or None, got {self.spec!r}")
+        rank = self.spec.predictor.rank
+        if self.rank not in (DEFAULT_RANK, rank):
+            raise ValueError(f"rank={self.rank} contradicts the rank {rank} of spec: leave rank out, it comes with spec")
+        return self.spec
+
+    def _check_X(self, X: Any, reset: bool) -> Any:
+        """X as the encoder takes it; feature names and their number as scikit-learn wants them checked."""
+        X = _with_string_names(X)
+        kind = _kind_of(X)
+        if kind == "matrix":
+            return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric")
+        if kind == "table" or reset:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return X

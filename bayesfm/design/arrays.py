@@ -88,8 +88,11 @@ class DesignArrays:
     def row_summary(self, predictor: Summaries, theta: Float[Array, "K p+u"]) -> Float[Array, "K n"]:
         """Summary of every row: all blocks gathered and combined.
 
-        ``theta`` has the parameters of the p features, followed by those of the unseen levels.
+        ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are left
+        out, an unseen level adds nothing, as in training.
         """
+        if theta.shape[1] == self.num_features:
+            theta = jnp.pad(theta, ((0, 0), (0, sum(block.num_unseen for block in self.blocks))))
         parts, unseen = [], self.num_features
         for block in self.blocks:
             s = block.block_summary(predictor, theta)

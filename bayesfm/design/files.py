@@ -24,7 +24,9 @@ __all__ = ["read_libfm", "write_libfm"]
 type _Path = str | os.PathLike[str]
 
 _LINE = re.compile(rb"\s*[^\s:_]+(?:\s+[0-9]+:[^\s:_]+)*\s*")
-_MAX_INDEX = int(np.iinfo(np.int32).max) - 1
+_MAX_INDEX = (1 << 27) - 1
+"""Beyond it indices are hashes or mistakes, and the names of the features alone would fill the memory."""
+
 _ROWS_PER_WRITE = 65_536
 
 
@@ -151,7 +153,10 @@ def _check_numbers(
     for what, bad in (
         ("a target that is not finite (NaN or inf)", np.flatnonzero(~np.isfinite(targets))),
         ("a value that is not finite (NaN or inf)", _rows_of(~np.isfinite(values), starts)),
-        (f"a feature index above {_MAX_INDEX}", _rows_of(indices > _MAX_INDEX, starts)),
+        (
+            f"a feature index above {_MAX_INDEX}: renumber the features",
+            _rows_of(indices > _MAX_INDEX, starts),
+        ),
     ):
         if bad.size:
             raise ValueError(f"{path}, line {numbers[bad[0]]}: {what}")

@@ -33,6 +33,9 @@ unit, whose cached factors cost O(F)."""
 TILE = 1 << 17
 """Rows or entries in a tile, about: bounds the temporaries of a sweep, (rank + 1) x TILE numbers."""
 
+SMALL_STEP = 64
+"""Colours of fewer chunks than this share one shape."""
+
 CHUNK_LENGTHS = (1, 2, 4, 8, 16, 32)
 CHUNK_COST = 6
 """Fixed cost of a chunk, in rows; measured (``benchmarks/README.md``)."""
@@ -170,7 +173,7 @@ def build_layout(
         order = np.argsort(group[features], kind="stable")
         rank = np.empty(len(order) + 1, np.int32)
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
-        rows = _group_rows(rank[code], len(features), num_padded, tile)
+        rows = _group_rows(rank[np.minimum(code, len(order))], len(features), num_padded, tile)
         units.append(FieldUnit(features[order], group[features][order], rows))
     for block, features in tables:
         assert block.X is not None and block.index is not None
@@ -303,7 +306,8 @@ def _steps(X: sparse.csr_array, num_rows: int) -> tuple[Steps, ...]:
     colours = colour_columns(X)
     L = _chunk_length(count)
     work = np.bincount(colours, weights=-(-count // L)).astype(int)
-    bucket = np.ceil(np.log2(np.maximum(work, 1)) / 2).astype(int)  # shapes grow by factors of four
+    # Shapes grow by factors of eight: every shape costs a second of compiling, padding a small step costs next to nothing.
+    bucket = np.ceil(np.log2(np.maximum(work, SMALL_STEP) / SMALL_STEP) / 3).astype(int)
     column_order = np.argsort(colours, kind="stable")
     column_start = np.searchsorted(colours[column_order], np.arange(len(work) + 1))
     steps = []

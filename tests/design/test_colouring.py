@@ -96,15 +96,15 @@ def test_one_colour_per_one_hot_field_side_by_side() -> None:
     np.testing.assert_array_equal(colour_columns(X), expected)
 
 
-def test_zeros_and_duplicates_that_are_stored() -> None:
-    stored = sparse.csr_array(
-        (np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 1, 2, 2]), np.array([0, 4])), shape=(1, 3)
-    )
-    before = stored.data.copy()
-    assert colour_columns(stored).tolist() == [0, 0, 1]
-    check_colouring(stored, np.array([0, 0, 1]))
-    np.testing.assert_array_equal(stored.data, before)
-    assert stored.nnz == 4
+@pytest.mark.parametrize("kind", [sparse.csr_array, sparse.csc_array])
+def test_zeros_and_duplicates_that_are_stored(kind: type) -> None:
+    data, inner = np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 1, 2, 2])
+    starts = np.array([0, 4]) if kind is sparse.csr_array else np.array([0, 1, 2, 4])
+    X = kind((data.copy(), inner if kind is sparse.csr_array else np.zeros(4, int), starts), shape=(1, 3))
+    assert colour_columns(X).tolist() == [0, 0, 1]
+    check_colouring(X, np.array([0, 0, 1]))
+    np.testing.assert_array_equal(X.data, data)
+    assert X.nnz == 4
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 3), (2, 4)])

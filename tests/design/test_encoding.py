@@ -125,6 +125,7 @@ def test_fitting_again_forgets_the_old_kind() -> None:
     encoder = DesignEncoder().fit(FRAME).fit(np.eye(2))
     assert encoder.feature_names_in_ is None
     assert encoder.transform(np.eye(2)).num_features == 2
+    assert encoder.fit(np.eye(4)).transform(np.eye(4)).num_features == 4
     assert encoder.fit(FRAME).n_features_in_ == 2
     assert encoder.transform(FRAME).num_features == 3
 

@@ -175,7 +175,7 @@ def test_long_malformed_lines_are_cut(tmp_path: Path) -> None:
         ("-inf", "line 3: a target that is not finite"),
         ("1 0:2 3:NaN", "line 3: a value that is not finite"),
         ("1 0:1e999", "line 3: a value that is not finite"),
-        (f"1 {2**31 - 1}:1", "line 3: a feature index above"),
+        (f"1 {2**27}:1", "line 3: a feature index above .* renumber"),
     ],
 )
 def test_numbers_out_of_range(tmp_path: Path, line: str, message: str) -> None:

@@ -71,6 +71,9 @@ def test_integers_beyond_int64() -> None:
     again = Levels.from_dict(json.loads(json.dumps(levels.to_dict())))
     assert again.values.dtype == np.uint64
     assert again.values.tolist() == [0, large]
+    mixed = Levels.of("int", np.array([2**53, 2**53 + 1, large], dtype=np.uint64))
+    index, unseen = mixed.encode(np.array([2**53 + 1, 2**53 + 2], dtype=np.int64))
+    assert (index.tolist(), unseen) == ([1, 3], [2**53 + 2])
     small = Levels.of("int", np.array([-1, 1]))
     assert small.encode(np.array([1, 2**64 - 1], dtype=np.uint64))[1] == [2**64 - 1]
 

@@ -178,6 +178,12 @@ def test_columns_are_taken_by_name() -> None:
     same(encoder.transform(shuffled), encoder.transform(pd.DataFrame(TABLE)))
 
 
+def test_fitting_again_forgets_the_old_columns() -> None:
+    encoder = TableEncoder().fit(pl.DataFrame({"a": [1], "b": [2]})).fit(pl.DataFrame({"b": [3]}))
+    assert encoder.columns == ("b",)
+    assert encoder.transform(pl.DataFrame({"b": [3]})).feature_names.tolist() == ["b=3"]
+
+
 def test_failed_fit_keeps_what_was_learned() -> None:
     encoder = TableEncoder().fit(pl.DataFrame({"a": [1]}))
     with pytest.raises(ValueError, match="missing"):

@@ -81,6 +81,7 @@ def test_input_is_never_changed() -> None:
     data, indices, indptr = np.array([1.0, 0.0, 2.0, 3.0]), np.array([2, 1, 0, 0]), np.array([0, 2, 4])
     X = sparse.csr_array((data.copy(), indices.copy(), indptr.copy()), shape=(2, 3))
     csr = as_canonical_csr(X)
+    assert is_canonical(csr)
     np.testing.assert_array_equal(csr.toarray(), [[0, 0, 1], [5, 0, 0]])
     for ours, theirs in ((X.data, data), (X.indices, indices), (X.indptr, indptr)):
         np.testing.assert_array_equal(ours, theirs)

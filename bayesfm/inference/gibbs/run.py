@@ -18,7 +18,7 @@ from bayesfm.design.layout import build_layout
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
-from bayesfm.inference.gibbs.state import GibbsData
+from bayesfm.inference.gibbs.state import GibbsData, start_sd
 from bayesfm.model import ModelSpec, site_dims
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
@@ -120,7 +120,10 @@ def gibbs_kernel(
         return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))), dtype)
 
     data = GibbsData(
-        jax.device_put(layout), padded(y - centre), padded(np.ones(len(y)) if weight is None else np.asarray(weight))
+        layout=jax.device_put(layout),
+        y=padded(y - centre),
+        weight=padded(np.ones(len(y)) if weight is None else np.asarray(weight)),
+        start_sd=jnp.asarray(start_sd(design, y, spec.predictor.rank), dtype),
     )
     rng = np.random.default_rng(0)
     probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))

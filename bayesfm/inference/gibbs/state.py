@@ -6,21 +6,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
+from bayesfm.design import Design
 from bayesfm.design.layout import Layout
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper
 
-__all__ = ["GibbsData", "GibbsState", "from_sites", "initial_state", "to_sites"]
+__all__ = ["GibbsData", "GibbsState", "from_sites", "initial_state", "start_sd", "to_sites"]
 
 
 class GibbsData(NamedTuple):
-    """What a chain reads: the layout on the device, and the response and weights padded to its rows."""
+    """What a chain reads: the layout on the device, the response and weights padded to its rows.
+
+    ``start_sd`` is the standard deviation of v at the start of a chain.
+    """
 
     layout: Layout
     y: Float[Array, " n_pad"]
     weight: Float[Array, " n_pad"]
+    start_sd: Float[Array, ""] | float = 0.1
 
 
 class GibbsState(NamedTuple):
@@ -37,13 +43,32 @@ class GibbsState(NamedTuple):
     eta: Float[Array, " n_pad"]
 
 
-def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData, scale: float = 0.1) -> GibbsState:
+def start_sd(design: Design, y: np.ndarray, rank: int) -> float:
+    """Standard deviation of v at which the interactions of a row start with a tenth of the spread of y.
+
+    With v_jf ~ N(0, s^2) the pairwise part of eta has variance k s^4 c, c = 1/2 [(sum x^2)^2 - sum x^4]; rows with
+    thousands of non-zeros need a far smaller start than rows with two.
+    """
+    squares, fourths = np.zeros(design.num_rows), np.zeros(design.num_rows)
+    for block in design.blocks:
+        if block.X is None:
+            squares, fourths = squares + 1, fourths + 1
+            continue
+        at_rows = slice(None) if block.index is None else block.index
+        squares += block.X.power(2).sum(axis=1)[at_rows]
+        fourths += block.X.power(4).sum(axis=1)[at_rows]
+    pairs = 0.5 * float(np.mean(squares**2 - fourths))
+    spread = float(np.std(y)) or 1.0
+    return (0.01 * spread**2 / (max(rank, 1) * pairs)) ** 0.25 if pairs > 0 else 0.1 * spread**0.5
+
+
+def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
     """Start of a chain: w = 0, small random v, so that chains differ and no factor starts at the saddle v = 0."""
     layout, dtype = data.layout, data.y.dtype
     k, G = spec.predictor.rank, layout.num_groups
     theta = []
     for sub, unit in zip(jax.random.split(key, len(layout.units)), layout.units, strict=True):
-        v = scale * jax.random.normal(sub, (k, unit.features.shape[0]), dtype)
+        v = data.start_sd * jax.random.normal(sub, (k, unit.features.shape[0]), dtype)
         theta.append(jnp.concatenate([jnp.zeros_like(v, shape=(1, v.shape[1])), v]))
     cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)  # noqa: E731
     return GibbsState(

@@ -1,0 +1,358 @@
+"""A fitted model as a mixture over posterior draws, evaluated in pieces of draws and of rows.
+
+Draws are read a few at a time and rows are taken a few thousand at a time; no (draws, n, k) array is ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import ndtri
+from jaxtyping import Array, Bool, Float, Int
+from numpyro.distributions import Distribution
+
+from bayesfm.design import Design
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.likelihoods import Likelihood
+from bayesfm.model import ModelSpec, site_dims
+from bayesfm.pieces import Piece, compact_rows, padded
+
+__all__ = [
+    "MAX_ROWS",
+    "MAX_STEPS",
+    "Components",
+    "DrawArrays",
+    "FittedModel",
+    "Mixture",
+    "Window",
+    "average",
+    "invert",
+    "per_draw",
+]
+
+UNSEEN_SEED = 2013
+"""Seed of the parameters of unseen levels: a constant, so that predictions repeat."""
+MAX_ROWS = 1 << 15
+MAX_DRAWS = 64
+LANES = 8
+"""DrawArrays computed side by side where every block is a field; sums over table entries are faster one by one."""
+PIECE_BYTES = 1 << 26
+"""Aim for the parameters of one piece of draws."""
+MAX_STEPS = 100
+"""Of a search for a quantile; ten are usual."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """What prediction needs: the model, the prior group of every feature, and the draws.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model.
+    groups : array of shape (p,)
+        Number of each feature's prior group.
+    sites : mapping of str to array-like of shape (chain, draw, ...)
+        DrawArrays by site name (``model.site_dims``): NumPy arrays, or anything that is sliced like them, such as Zarr
+        arrays, which are read a few draws at a time.
+
+    Raises
+    ------
+    ValueError
+        If a site has another shape than the model says.
+    """
+
+    spec: ModelSpec
+    groups: Int[np.ndarray, " p"]
+    sites: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        leads = {name: tuple(x.shape[:2]) for name, x in self.sites.items()}
+        if len(set(leads.values())) != 1 or len(min(leads.values())) != 2 or 0 in min(leads.values()):
+            raise ValueError(
+                f"sites must have shape (chain, draw, ...), the same for all and not empty; got {leads}"
+            )
+        sizes = {"feature": len(self.groups), "factor": self.spec.predictor.rank}
+        for name, dims in site_dims(self.spec).items():
+            if name in self.sites:
+                _check_shape(name, tuple(self.sites[name].shape[2:]), dims, sizes)
+
+    @property
+    def num_chains(self) -> int:
+        """Number of chains."""
+        return int(next(iter(self.sites.values())).shape[0])
+
+    @property
+    def draws_per_chain(self) -> int:
+        """DrawArrays of each chain."""
+        return int(next(iter(self.sites.values())).shape[1])
+
+    @property
+    def num_draws(self) -> int:
+        """DrawArrays of all chains together."""
+        return self.num_chains * self.draws_per_chain
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raise ValueError unless these sites were kept."""
+        missing = [name for name in names if name not in self.sites]
+        if missing:
+            raise ValueError(
+                f"this prediction needs the site(s) {', '.join(missing)}, which were not kept: fit with keep='all'; where w "
+                "and v would take too much memory, name the rows to be predicted before fitting, in streams="
+            )
+
+
+def _check_shape(name: str, shape: tuple[int, ...], dims: tuple[str, ...], sizes: dict[str, int]) -> None:
+    wanted = [sizes.get(d) for d in dims]
+    if len(shape) != len(dims) or any(w not in (None, s) for w, s in zip(wanted, shape, strict=True)):
+        words = ", ".join(d if w is None else f"{d}={w}" for d, w in zip(dims, wanted, strict=True))
+        raise ValueError(f"site {name!r} must have shape ({words}) behind (chain, draw), got {shape}")
+
+
+class DrawArrays(NamedTuple):
+    """Some draws on the device; ``share`` sums to one, and is zero for draws that only fill the piece up."""
+
+    number: Int[Array, " D"]
+    share: Float[Array, " D"]
+    w0: Float[Array, " D"]
+    w: Float[Array, "D q"]
+    v: Float[Array, "D q k"]
+    params: dict[str, Array]
+    hyper_w: dict[str, Array]
+    hyper_v: dict[str, Array]
+
+
+class Window(NamedTuple):
+    """DrawArrays and rows that a result belongs to; ``share`` of all draws."""
+
+    chain: int
+    draws: slice
+    rows: slice
+    num_draws: int
+    num_rows: int
+    share: float
+
+
+Summary = Callable[[Likelihood, Float[Array, "D R"], DrawArrays, dict[str, Array]], Any]
+"""What is computed per piece, from eta and from arrays given per row."""
+
+
+def per_draw[T](
+    f: Callable[[Distribution], T], likelihood: Likelihood, eta: Float[Array, "D R"], params: dict[str, Array]
+) -> T:
+    """A function of the distribution of y, for every draw."""
+    return jax.vmap(lambda e, own: f(likelihood.distribution(e, own)))(eta, params)
+
+
+class Components(NamedTuple):
+    """The distributions that are mixed, with their weights."""
+
+    eta: Float[Array, "*C D R"]
+    params: dict[str, Array]
+    share: Float[Array, "*C D"]
+
+
+def average(share: Float[Array, " D"], x: Float[Array, "D R"]) -> Float[Array, " R"]:
+    """Weighted mean over draws."""
+    return jnp.matmul(share, x, precision=lax.Precision.HIGHEST)
+
+
+class Mixture:
+    """Evaluates a fitted model at the rows of a design.
+
+    On the device w0 and y are taken relative to ``shift``, which is zero where the likelihood allows no such thing: in
+    float32 a response of 1e6 +- 1 would lose its digits.
+    """
+
+    def __init__(self, model: FittedModel, design: Design, max_rows: int = MAX_ROWS) -> None:
+        _check_design(model, design)
+        spec, n = model.spec, design.num_rows
+        size = -(-n // -(-n // max_rows))
+        self.model = model
+        self.dtype = np.dtype(jnp.zeros(()).dtype)
+        self.pieces = [compact_rows(design, slice(i, min(i + size, n))) for i in range(0, n, size)]
+        self._hyper = {x: [f"{h}_{x}" for h in prior.hyper_names()] for x, prior in _priors(spec).items()}
+        if not any(len(piece.unseen["hash"]) for piece in self.pieces):
+            self._hyper = {}
+        self._names = ["w0", *spec.likelihood.dims, *_priors(spec), *sum(self._hyper.values(), [])]
+        model.require(self._names)
+        self.shift = spec.likelihood.centre(np.asarray(model.sites["w0"], np.float64).ravel(), None)
+        widest = max(piece.design.num_features for piece in self.pieces) * spec.predictor.width
+        most = int(np.clip(PIECE_BYTES // (widest * self.dtype.itemsize), 1, MAX_DRAWS))
+        count = -(-model.draws_per_chain // most)
+        per_piece = -(-model.draws_per_chain // count)
+        self._size = -(-per_piece // LANES) * LANES if per_piece > LANES else per_piece
+
+    def run(
+        self,
+        summary: Summary,
+        rows: Mapping[str, np.ndarray] | None = None,
+        pieces: Sequence[Piece] | None = None,
+    ) -> Iterator[tuple[Window, Any]]:
+        """The summary of every piece of draws and rows; every draw is read once.
+
+        ``rows`` holds arrays of one entry per row; arrays of the result still have the padding of the piece.
+        """
+        for chain in range(self.model.num_chains):
+            for first in range(0, self.model.draws_per_chain, self._size):
+                draws = slice(first, min(first + self._size, self.model.draws_per_chain))
+                sites = {name: np.asarray(self.model.sites[name][chain, draws]) for name in self._names}
+                count = draws.stop - draws.start
+                for piece in pieces or self.pieces:
+                    own = {
+                        name: padded(x[piece.rows], piece.design.num_rows) for name, x in (rows or {}).items()
+                    }
+                    device = self._draws(chain, draws, sites, piece.features)
+                    out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, device, own)
+                    share = count / self.model.num_draws
+                    yield Window(chain, draws, piece.rows, count, piece.num_rows, share), out
+
+    def collect(
+        self, summary: Summary, dtype: Any, rows: Mapping[str, np.ndarray] | None = None
+    ) -> Float[np.ndarray, "chain draw n"]:
+        """All values of a summary that has one value per draw and row."""
+        n = self.pieces[-1].rows.stop
+        out = np.empty((self.model.num_chains, self.model.draws_per_chain, n), dtype)
+        for at, values in self.run(summary, rows):
+            out[at.chain, at.draws, at.rows] = np.asarray(values)[: at.num_draws, : at.num_rows]
+        return out
+
+    def _draws(
+        self, chain: int, draws: slice, sites: dict[str, np.ndarray], features: np.ndarray | None
+    ) -> DrawArrays:
+        """DrawArrays of the kept features, the last one repeated to fill the piece up."""
+        count = draws.stop - draws.start
+        filled = np.minimum(np.arange(self._size), count - 1)
+
+        def take(name: str) -> np.ndarray:
+            x = sites[name]
+            if name in ("w", "v") and features is not None:
+                x = x[:, features]
+            x = x if count == self._size else x[filled]
+            return (x - self.shift if name == "w0" else x).astype(self.dtype, copy=False)
+
+        hyper = {x: {name[:-2]: take(name) for name in self._hyper.get(x, ())} for x in ("w", "v")}
+        w = take("w")
+        return DrawArrays(
+            number=np.uint32(chain * self.model.draws_per_chain + draws.start + filled),
+            share=((np.arange(self._size) < count) / count).astype(self.dtype),
+            w0=take("w0"),
+            w=w,
+            v=take("v") if "v" in sites else np.zeros((*w.shape, 0), self.dtype),
+            params={name: take(name) for name in self.model.spec.likelihood.dims},
+            hyper_w=hyper["w"],
+            hyper_v=hyper["v"],
+        )
+
+
+def _priors(spec: ModelSpec) -> dict[str, Any]:
+    return {"w": spec.prior_w, "v": spec.prior_v} if spec.predictor.rank else {"w": spec.prior_w}
+
+
+@partial(jax.jit, static_argnames=("summary",))
+def _evaluate(
+    summary: Summary,
+    spec: ModelSpec,
+    design: DesignArrays,
+    unseen: dict[str, Array],
+    draws: DrawArrays,
+    rows: dict[str, Array],
+) -> Any:
+    def eta(draw: DrawArrays) -> Float[Array, " R"]:
+        theta = spec.predictor.join(draw.w, draw.v)
+        if unseen["hash"].shape[0]:
+            theta = jnp.concatenate([theta, _unseen_theta(spec, unseen, draw)], axis=1)
+        return draw.w0 + design.row_summary(spec.predictor, theta)[0]
+
+    lanes = LANES if all(block.table is None for block in design.blocks) else None
+    return summary(spec.likelihood, lax.map(eta, draws, batch_size=lanes), draws, rows)
+
+
+def _unseen_theta(spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays) -> Float[Array, "K u"]:
+    """theta of levels without a feature, from the prior of their group. The key of a level depends on its block, its hash
+    and the number of the draw alone, so that all requests agree.
+    """
+    base = jax.random.key(UNSEEN_SEED, impl="threefry2x32")
+
+    def one(block: Array, group: Array, level: Array) -> Float[Array, " K"]:
+        key = base
+        for number in (block, draw.number, level):
+            key = jax.random.fold_in(key, number)
+        hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (draw.hyper_w, draw.hyper_v))
+        w = spec.prior_w.distribution(hyper_w).sample(jax.random.fold_in(key, 0))
+        if not spec.predictor.rank:
+            return w[None]
+        v = spec.prior_v.distribution(hyper_v).sample(jax.random.fold_in(key, 1))
+        return jnp.concatenate([w[None], v])
+
+    return jax.vmap(one, out_axes=1)(unseen["block"], unseen["group"], unseen["hash"])
+
+
+def _check_design(model: FittedModel, design: Design) -> None:
+    if not isinstance(design, Design):
+        raise TypeError(f"design must be a Design, got {type(design).__name__}: encode the table first")
+    if design.num_features != len(model.groups):
+        raise ValueError(
+            f"the design has {design.num_features} features, the fitted model {len(model.groups)}: encode the rows with the "
+            "encoder of the fit"
+        )
+    if not np.array_equal(design.groups, model.groups):
+        raise ValueError("the prior groups of the design's features are not those of the fitted model")
+
+
+class _Search(NamedTuple):
+    """The root is between low and high; y is the next guess."""
+
+    y: Float[Array, " R"]
+    low: Float[Array, " R"]
+    high: Float[Array, " R"]
+    done: Bool[Array, " R"]
+    steps: Int[Array, ""]
+
+
+@jax.jit
+def invert(
+    likelihood: Likelihood, components: Components, p: Float[Array, ""]
+) -> tuple[Float[Array, " R"], Int[Array, ""]]:
+    """Solve F(y) = p for the mixture, by Newton steps that fall back on bisection; also count the steps.
+
+    ``components`` has the draws in pieces along its first axis.
+    """
+    zero, eps = jnp.zeros_like(components.eta[0, 0]), jnp.finfo(components.eta.dtype).eps
+
+    def over_draws(f: Callable[[Distribution], Array]) -> Float[Array, " R"]:
+        def add(total: Array, part: Components) -> tuple[Array, None]:
+            return total + average(part.share, per_draw(f, likelihood, part.eta, part.params)), None
+
+        return lax.scan(add, zero, components)[0]
+
+    mean = over_draws(lambda d: d.mean)
+    variance = over_draws(lambda d: d.variance + (d.mean - mean) ** 2)
+    scale = jnp.where((variance > 0) & jnp.isfinite(variance), jnp.sqrt(variance), 1.0)
+
+    def step(s: _Search) -> _Search:
+        gap = over_draws(lambda d: d.cdf(s.y)) - p
+        density = over_draws(lambda d: jnp.exp(d.log_prob(s.y)))
+        low, high = jnp.where(gap < 0, s.y, s.low), jnp.where(gap < 0, s.high, s.y)
+        reach = scale * 2.0 ** jnp.minimum(s.steps, 60)
+        newton = s.y - jnp.clip(gap / density, -reach, reach)
+        # Newton steps have to stay inside; in the long run every second one is a bisection, so that the bracket shrinks.
+        turn = (s.steps < 8) | (s.steps % 2 == 0) | ~jnp.isfinite(high - low)
+        trusted = (newton > low) & (newton < high) & turn
+        y = jnp.where(trusted, newton, 0.5 * (low + high))
+        close = jnp.abs(gap) <= 8 * eps * p
+        still = jnp.abs(y - s.y) <= 4 * eps * jnp.maximum(jnp.abs(y), scale)
+        y = jnp.where(s.done | (close & ~trusted), s.y, y)
+        return _Search(y, low, high, s.done | close | still, s.steps + 1)
+
+    start = jnp.where(jnp.isfinite(mean), mean, 0.0) + ndtri(p) * scale
+    search = _Search(start, zero - jnp.inf, zero + jnp.inf, zero > 0, jnp.asarray(0))
+    search = lax.while_loop(lambda s: ~jnp.all(s.done) & (s.steps < MAX_STEPS), step, search)
+    return search.y, search.steps

@@ -1,0 +1,373 @@
+"""Predictive distributions of new rows: moments, quantiles, distribution functions, densities and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from numpyro.distributions import Distribution
+
+from bayesfm.design import Design
+from bayesfm.likelihoods import Likelihood
+from bayesfm.mixture import (
+    MAX_ROWS,
+    MAX_STEPS,
+    Components,
+    DrawArrays,
+    FittedModel,
+    Mixture,
+    average,
+    invert,
+    per_draw,
+)
+
+__all__ = [
+    "FittedModel",
+    "PredictiveMoments",
+    "expected_draws",
+    "log_likelihood",
+    "log_predictive_density",
+    "predictive_cdf",
+    "predictive_draws",
+    "predictive_moments",
+    "predictive_quantiles",
+]
+
+HELD_VALUES = 1 << 25
+"""Values of eta, draws times rows, held at once for quantiles."""
+
+
+class PredictiveMoments(NamedTuple):
+    """Mean and variance of y at every row, over draws and noise.
+
+    ``parameter_variance`` is the variance over draws of E[y | draw], ``noise_variance`` the mean over draws of
+    var[y | draw]; by the law of total variance they add up to ``variance``.
+    """
+
+    mean: Float[np.ndarray, " n"]
+    parameter_variance: Float[np.ndarray, " n"]
+    noise_variance: Float[np.ndarray, " n"]
+
+    @property
+    def variance(self) -> Float[np.ndarray, " n"]:
+        """Predictive variance, the noise included."""
+        return self.parameter_variance + self.noise_variance
+
+    @property
+    def sd(self) -> Float[np.ndarray, " n"]:
+        """Predictive standard deviation, the noise included."""
+        return np.sqrt(self.variance)
+
+
+def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
+    """Predictive mean and variance of y.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model.
+    design : Design
+        n rows. The parameters of a level that training never saw are drawn from its group's prior, anew for every
+        posterior draw, and the same in every request.
+
+    Returns
+    -------
+    PredictiveMoments
+        Three arrays of shape (n,), float64.
+
+    Raises
+    ------
+    ValueError
+        If w or v were not kept, or the design does not match the model.
+
+    References
+    ----------
+    Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance, The American Statistician 37 (pieces of
+    draws are put together by their equation 2.1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bayesfm.design import Block, Design
+    >>> from bayesfm.model import ModelSpec
+    >>> from bayesfm.predictive import FittedModel, predictive_moments
+    >>> from bayesfm.predictors import FM
+    >>> sites = {"w0": np.array([[1.0, 3.0]]), "alpha": np.full((1, 2), 4.0), "w": np.zeros((1, 2, 1))}
+    >>> model = FittedModel(ModelSpec(FM(rank=0)), np.array([0]), sites)
+    >>> predictive_moments(model, Design([Block.field("user", [0], ["ann"])])).variance
+    array([1.25])
+    """
+    mixture = Mixture(model, design)
+    mean, variance, noise, seen = np.zeros((4, design.num_rows))
+    for at, out in mixture.run(_moments):
+        m, s, e = np.asarray(out, np.float64)[:, : at.num_rows]
+        seen[at.rows] += at.share
+        new, delta = at.share / seen[at.rows], m - mean[at.rows]
+        variance[at.rows] += new * (s - variance[at.rows] + (1.0 - new) * delta**2)
+        mean[at.rows] += new * delta
+        noise[at.rows] += new * (e - noise[at.rows])
+    return PredictiveMoments(mean + mixture.shift, variance, noise)
+
+
+def expected_draws(model: FittedModel, design: Design) -> Float[np.ndarray, "chain draw n"]:
+    """E[y | draw] at every row: eta itself under a Gaussian likelihood.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model.
+    design : Design
+        n rows.
+
+    Returns
+    -------
+    array of shape (chain, draw, n)
+        float64.
+    """
+    mixture = Mixture(model, design)
+    return mixture.collect(_means, np.float64) + mixture.shift
+
+
+def predictive_draws(
+    key: Key[Array, ""], model: FittedModel, design: Design
+) -> Float[np.ndarray, "chain draw n"]:
+    """One draw of y for every posterior draw and row.
+
+    Parameters
+    ----------
+    key : typed key
+        ``jax.random.key(seed)``; the noise of row n depends on it, on the draw and on n alone.
+    model : FittedModel
+        Draws of a model.
+    design : Design
+        n rows.
+
+    Returns
+    -------
+    array of shape (chain, draw, n)
+        float64.
+    """
+    mixture = Mixture(model, design)
+    n = design.num_rows
+    seed = np.broadcast_to(jax.random.bits(key, (2,), np.uint32), (n, 2))
+    rows = {"row": np.arange(n, dtype=np.uint32), "seed": seed}
+    return mixture.collect(_samples, np.float64, rows) + mixture.shift
+
+
+def log_likelihood(
+    model: FittedModel,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, "chain draw n"]:
+    """Pointwise log p(y_n | draw), for instance for leave-one-out cross-validation.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model.
+    design : Design
+        n rows.
+    y : array of shape (n,)
+        Response.
+    weight : array of shape (n,), optional
+        A row of weight c counts as c equal rows.
+
+    Returns
+    -------
+    array of shape (chain, draw, n)
+        In the precision of the device, float32 by default.
+    """
+    mixture = Mixture(model, design)
+    out = mixture.collect(_log_densities, mixture.dtype, {"y": _response(y, mixture, design)})
+    if weight is None:
+        return out
+    weight = np.asarray(weight, mixture.dtype)
+    if weight.shape != (design.num_rows,) or not np.all((weight >= 0) & np.isfinite(weight)):
+        raise ValueError(f"weight must hold {design.num_rows} finite numbers >= 0, one per row of the design")
+    return out * weight
+
+
+def log_predictive_density(
+    model: FittedModel, design: Design, y: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Log predictive density of y: the log of the mean over draws of p(y_n | draw).
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model.
+    design : Design
+        n rows.
+    y : array of shape (n,)
+        Response.
+
+    Returns
+    -------
+    array of shape (n,)
+        float64.
+    """
+    mixture = Mixture(model, design)
+    out = np.full(design.num_rows, -np.inf)
+    for at, part in mixture.run(_log_density, {"y": _response(y, mixture, design)}):
+        part = np.asarray(part, np.float64)[: at.num_rows] + np.log(at.share)
+        out[at.rows] = np.logaddexp(out[at.rows], part)
+    return out
+
+
+def predictive_cdf(model: FittedModel, design: Design, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Predictive distribution function at y_n: uniform on (0, 1) over new rows where the model is right.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model with a continuous likelihood.
+    design : Design
+        n rows.
+    y : array of shape (n,)
+        Where the distribution function of row n is taken.
+
+    Returns
+    -------
+    array of shape (n,)
+        float64.
+    """
+    _check_continuous(model)
+    mixture = Mixture(model, design)
+    out = np.zeros(design.num_rows)
+    for at, part in mixture.run(_cdf, {"y": _response(y, mixture, design)}):
+        out[at.rows] += at.share * np.asarray(part, np.float64)[: at.num_rows]
+    return out
+
+
+def predictive_quantiles(
+    model: FittedModel, design: Design, probs: Sequence[float] | Float[np.ndarray, " q"]
+) -> Float[np.ndarray, "n q"]:
+    """Quantiles of the predictive distribution, the noise included.
+
+    The distribution function of the mixture over draws is inverted, to about 1e-6 in probability; nothing is simulated.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model with a continuous likelihood.
+    design : Design
+        n rows.
+    probs : sequence of q floats
+        Strictly between 0 and 1; ``(0.05, 0.95)`` bounds the central 90 % interval.
+
+    Returns
+    -------
+    array of shape (n, q)
+        float64.
+
+    Raises
+    ------
+    ValueError
+        If a probability is outside (0, 1), or the likelihood is not continuous.
+    """
+    levels = np.asarray(probs, np.float64)
+    if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(f"probs must be a sequence of numbers strictly between 0 and 1, got {probs!r}")
+    _check_continuous(model)
+    mixture = Mixture(model, design, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
+    out = np.empty((design.num_rows, len(levels)))
+    for piece in mixture.pieces:
+        parts = [c._replace(share=at.share * c.share) for at, c in mixture.run(_components, pieces=[piece])]
+        components = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+        for i, p in enumerate(levels):
+            y, steps = invert(model.spec.likelihood, components, p)
+            if steps == MAX_STEPS:
+                raise FloatingPointError(
+                    f"the predictive quantile at {p} was not found: are all draws finite?"
+                )
+            out[piece.rows, i] = np.asarray(y)[: piece.num_rows]
+    return out + mixture.shift
+
+
+def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:
+    """Response on the scale of the device."""
+    y = mixture.model.spec.likelihood.validate(np.asarray(y))
+    if y.shape != (design.num_rows,):
+        raise ValueError(
+            f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
+        )
+    return (y - mixture.shift).astype(mixture.dtype)
+
+
+def _check_continuous(model: FittedModel) -> None:
+    likelihood = model.spec.likelihood
+    model.require(tuple(likelihood.dims))
+    y = likelihood.distribution(
+        jnp.zeros(()), {name: np.asarray(model.sites[name][0, 0]) for name in likelihood.dims}
+    )
+    if y.support.is_discrete or type(y).cdf is Distribution.cdf:
+        raise ValueError(
+            f"{likelihood!r} has no continuous distribution function: take what you need from predictive_draws"
+        )
+
+
+# ------------------------------------------------------------------------- summaries of a piece, on the device
+
+
+def _mean_and_variance(y: Distribution) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
+    return y.mean, jnp.broadcast_to(y.variance, y.mean.shape)
+
+
+def _moments(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, "3 R"]:
+    """Mean of E[y | draw], its variance, mean of var[y | draw]."""
+    means, variances = per_draw(_mean_and_variance, likelihood, eta, draws.params)
+    mean = average(draws.share, means)
+    return jnp.stack([mean, average(draws.share, (means - mean) ** 2), average(draws.share, variances)])
+
+
+def _means(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, "D R"]:
+    return per_draw(lambda y: y.mean, likelihood, eta, draws.params)
+
+
+def _samples(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, "D R"]:
+    def one(number: Array, params: dict[str, Array], eta: Array, seed: Array, row: Array) -> Float[Array, ""]:
+        key = jax.random.wrap_key_data(seed, impl="threefry2x32")
+        key = jax.random.fold_in(jax.random.fold_in(key, row), number)
+        return likelihood.distribution(eta, params).sample(key)
+
+    over_rows = jax.vmap(one, (None, None, 0, 0, 0))
+    return jax.vmap(over_rows, (0, 0, 0, None, None))(
+        draws.number, draws.params, eta, rows["seed"], rows["row"]
+    )
+
+
+def _log_densities(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, "D R"]:
+    return per_draw(lambda y: y.log_prob(rows["y"]), likelihood, eta, draws.params)
+
+
+def _log_density(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, " R"]:
+    logs = _log_densities(likelihood, eta, draws, rows)
+    top = jnp.max(logs, axis=0)
+    return top + jnp.log(average(draws.share, jnp.exp(logs - top)))
+
+
+def _cdf(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, " R"]:
+    return average(draws.share, per_draw(lambda y: y.cdf(rows["y"]), likelihood, eta, draws.params))
+
+
+def _components(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Components:
+    return Components(eta, draws.params, draws.share)

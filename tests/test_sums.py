@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesfm import sums
+from bayesfm.sums import LANES, inner, total
+
+EPS = np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, LANES - 1, LANES, LANES + 1, 3 * LANES, LANES**2 + 1])
+def test_total_has_every_term_once(n: int) -> None:
+    x = np.random.default_rng(n).integers(-9, 10, n)  # integers: float32 adds them without error
+    assert float(total(jnp.asarray(x, jnp.float32))) == x.sum()
+
+
+def test_error_of_total_grows_with_the_logarithm() -> None:
+    x = np.full(2_000_003, 0.1, np.float32)  # equal terms: the roundings of a running sum all go one way
+    exact = math.fsum(x.tolist())
+    # One rounding per level of a binary tree within blocks, bounded by LANES per block for a plain loop.
+    levels = math.ceil(math.log(len(x), LANES))
+    worst = levels * LANES * EPS / 2
+    assert abs(float(total(jnp.asarray(x))) - exact) / exact < worst
+    running = float(np.cumsum(x)[-1])
+    assert abs(running - exact) / exact > worst  # what a running sum would do
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3,), 0), ((0, 3), 0), ((1, 4), 0), ((5, 2, 3), 0), ((5, 2, 3), 1), ((4, 0), 1)]
+)
+def test_inner(shape: tuple[int, ...], axis: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 10, shape).astype(np.float32) for _ in range(2))
+    np.testing.assert_array_equal(inner(jnp.asarray(a), jnp.asarray(b), axis), (a * b).sum(axis))
+
+
+def test_inner_broadcasts() -> None:
+    a, b = np.arange(6.0, dtype=np.float32).reshape(2, 3), np.arange(3.0, dtype=np.float32)[None]
+    np.testing.assert_array_equal(inner(jnp.asarray(a), jnp.asarray(b), axis=1), (a * b).sum(1))
+
+
+def test_total_uses_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sums, "LANES", 4)
+    assert float(total(jnp.arange(101.0))) == 5050
