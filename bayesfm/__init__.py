@@ -61,7 +61,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "design": ("Block", "Design", "DesignEncoder", "TableEncoder", "design_from_matrix", "read_libfm", "write_libfm"),
+    "design": (
+        "Block",
+        "Design",
+        "DesignEncoder",
+        "TableEncoder",
+        "design_from_matrix",
+        "read_libfm",
+        "write_libfm",
+    ),
     "diagnostics": ("ConvergenceWarning", "summary"),
     "estimators": ("FMRegressor",),
     "inference.chains": ("ChainOptions",),

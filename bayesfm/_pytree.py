@@ -25,7 +25,7 @@ def pytree[T: type](*, static: tuple[str, ...] = ()) -> Any:
             return children, tuple(getattr(obj, n) for n in static)
 
         def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
-            obj = object.__new__(cls)
+            obj: Any = object.__new__(cls)
             for name, value in (*zip(static, aux, strict=True), *zip(names, children, strict=True)):
                 object.__setattr__(obj, name, value)
             return obj

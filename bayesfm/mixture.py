@@ -1,6 +1,7 @@
 """A fitted model as a mixture over posterior draws, evaluated in pieces of draws and of rows.
 
-Draws are read a few at a time and rows are taken a few thousand at a time; no (draws, n, k) array is ever built.
+Draws are read a few at a time, rows are taken a few thousand at a time; no (draws, n, k) array is ever
+built.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ UNSEEN_SEED = 2013
 MAX_ROWS = 1 << 15
 MAX_DRAWS = 64
 LANES = 8
-"""DrawArrays computed side by side where every block is a field; sums over table entries are faster one by one."""
+"""Draws computed side by side where every block is a field; sums over table entries are faster one by one."""
 PIECE_BYTES = 1 << 26
 """Aim for the parameters of one piece of draws."""
 MAX_STEPS = 100
@@ -60,8 +61,8 @@ class FittedModel:
     groups : array of shape (p,)
         Number of each feature's prior group.
     sites : mapping of str to array-like of shape (chain, draw, ...)
-        DrawArrays by site name (``model.site_dims``): NumPy arrays, or anything that is sliced like them, such as Zarr
-        arrays, which are read a few draws at a time.
+        Draws by site name (``model.site_dims``): NumPy arrays, or anything that is sliced like them, such as
+        Zarr arrays, which are read a few draws at a time.
 
     Raises
     ------
@@ -91,12 +92,12 @@ class FittedModel:
 
     @property
     def draws_per_chain(self) -> int:
-        """DrawArrays of each chain."""
+        """Draws of each chain."""
         return int(next(iter(self.sites.values())).shape[1])
 
     @property
     def num_draws(self) -> int:
-        """DrawArrays of all chains together."""
+        """Draws of all chains together."""
         return self.num_chains * self.draws_per_chain
 
     def require(self, names: Sequence[str]) -> None:
@@ -104,8 +105,9 @@ class FittedModel:
         missing = [name for name in names if name not in self.sites]
         if missing:
             raise ValueError(
-                f"this prediction needs the site(s) {', '.join(missing)}, which were not kept: fit with keep='all'; where w "
-                "and v would take too much memory, name the rows to be predicted before fitting, in streams="
+                f"this prediction needs the site(s) {', '.join(missing)}, which were not kept: fit with "
+                "keep='all'; where w and v would take too much memory, name the rows to be predicted before "
+                "fitting, in streams="
             )
 
 
@@ -130,7 +132,7 @@ class DrawArrays(NamedTuple):
 
 
 class Window(NamedTuple):
-    """DrawArrays and rows that a result belongs to; ``share`` of all draws."""
+    """Draws and rows that a result belongs to; ``share`` of all draws."""
 
     chain: int
     draws: slice
@@ -167,8 +169,8 @@ def average(share: Float[Array, " D"], x: Float[Array, "D R"]) -> Float[Array, "
 class Mixture:
     """Evaluates a fitted model at the rows of a design.
 
-    On the device w0 and y are taken relative to ``shift``, which is zero where the likelihood allows no such thing: in
-    float32 a response of 1e6 +- 1 would lose its digits.
+    On the device w0 and y are taken relative to ``shift``, which is zero where the likelihood allows no such
+    thing: in float32 a response of 1e6 +- 1 would lose its digits.
     """
 
     def __init__(self, model: FittedModel, design: Design, max_rows: int = MAX_ROWS) -> None:
@@ -178,10 +180,11 @@ class Mixture:
         self.model = model
         self.dtype = np.dtype(jnp.zeros(()).dtype)
         self.pieces = [compact_rows(design, slice(i, min(i + size, n))) for i in range(0, n, size)]
-        self._hyper = {x: [f"{h}_{x}" for h in prior.hyper_names()] for x, prior in _priors(spec).items()}
-        if not any(len(piece.unseen["hash"]) for piece in self.pieces):
-            self._hyper = {}
-        self._names = ["w0", *spec.likelihood.dims, *_priors(spec), *sum(self._hyper.values(), [])]
+        priors = {"w": spec.prior_w, "v": spec.prior_v} if spec.predictor.rank else {"w": spec.prior_w}
+        unseen = any(len(piece.unseen["hash"]) for piece in self.pieces)
+        self._hyper = {x: prior.hyper_names() if unseen else () for x, prior in priors.items()}
+        hyper = [f"{name}_{x}" for x, names in self._hyper.items() for name in names]
+        self._names = ["w0", *spec.likelihood.dims, *hyper, *priors]
         model.require(self._names)
         self.shift = spec.likelihood.centre(np.asarray(model.sites["w0"], np.float64).ravel(), None)
         widest = max(piece.design.num_features for piece in self.pieces) * spec.predictor.width
@@ -200,17 +203,16 @@ class Mixture:
 
         ``rows`` holds arrays of one entry per row; arrays of the result still have the padding of the piece.
         """
+        rows = rows or {}
         for chain in range(self.model.num_chains):
             for first in range(0, self.model.draws_per_chain, self._size):
                 draws = slice(first, min(first + self._size, self.model.draws_per_chain))
                 sites = {name: np.asarray(self.model.sites[name][chain, draws]) for name in self._names}
                 count = draws.stop - draws.start
                 for piece in pieces or self.pieces:
-                    own = {
-                        name: padded(x[piece.rows], piece.design.num_rows) for name, x in (rows or {}).items()
-                    }
-                    device = self._draws(chain, draws, sites, piece.features)
-                    out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, device, own)
+                    own = {name: padded(x[piece.rows], piece.design.num_rows) for name, x in rows.items()}
+                    arrays = self._arrays(chain, draws, sites, piece.features)
+                    out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, arrays, own)
                     share = count / self.model.num_draws
                     yield Window(chain, draws, piece.rows, count, piece.num_rows, share), out
 
@@ -224,36 +226,32 @@ class Mixture:
             out[at.chain, at.draws, at.rows] = np.asarray(values)[: at.num_draws, : at.num_rows]
         return out
 
-    def _draws(
+    def _arrays(
         self, chain: int, draws: slice, sites: dict[str, np.ndarray], features: np.ndarray | None
     ) -> DrawArrays:
-        """DrawArrays of the kept features, the last one repeated to fill the piece up."""
+        """Draws of the kept features, the last one repeated to fill the piece up."""
         count = draws.stop - draws.start
         filled = np.minimum(np.arange(self._size), count - 1)
 
-        def take(name: str) -> np.ndarray:
+        def take(name: str) -> Array:
             x = sites[name]
             if name in ("w", "v") and features is not None:
                 x = x[:, features]
             x = x if count == self._size else x[filled]
-            return (x - self.shift if name == "w0" else x).astype(self.dtype, copy=False)
+            return jnp.asarray(x - self.shift if name == "w0" else x, self.dtype)
 
-        hyper = {x: {name[:-2]: take(name) for name in self._hyper.get(x, ())} for x in ("w", "v")}
+        hyper = {x: {name: take(f"{name}_{x}") for name in names} for x, names in self._hyper.items()}
         w = take("w")
         return DrawArrays(
-            number=np.uint32(chain * self.model.draws_per_chain + draws.start + filled),
-            share=((np.arange(self._size) < count) / count).astype(self.dtype),
+            number=jnp.asarray(chain * self.model.draws_per_chain + draws.start + filled, jnp.uint32),
+            share=jnp.asarray((np.arange(self._size) < count) / count, self.dtype),
             w0=take("w0"),
             w=w,
-            v=take("v") if "v" in sites else np.zeros((*w.shape, 0), self.dtype),
+            v=take("v") if "v" in sites else jnp.zeros((*w.shape, 0), self.dtype),
             params={name: take(name) for name in self.model.spec.likelihood.dims},
             hyper_w=hyper["w"],
-            hyper_v=hyper["v"],
+            hyper_v=hyper.get("v", {}),
         )
-
-
-def _priors(spec: ModelSpec) -> dict[str, Any]:
-    return {"w": spec.prior_w, "v": spec.prior_v} if spec.predictor.rank else {"w": spec.prior_w}
 
 
 @partial(jax.jit, static_argnames=("summary",))
@@ -276,8 +274,9 @@ def _evaluate(
 
 
 def _unseen_theta(spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays) -> Float[Array, "K u"]:
-    """theta of levels without a feature, from the prior of their group. The key of a level depends on its block, its hash
-    and the number of the draw alone, so that all requests agree.
+    """Theta of levels without a feature, from the prior of their group.
+
+    The key of a level depends on its block, its hash and the number of the draw alone: all requests agree.
     """
     base = jax.random.key(UNSEEN_SEED, impl="threefry2x32")
 
@@ -300,8 +299,8 @@ def _check_design(model: FittedModel, design: Design) -> None:
         raise TypeError(f"design must be a Design, got {type(design).__name__}: encode the table first")
     if design.num_features != len(model.groups):
         raise ValueError(
-            f"the design has {design.num_features} features, the fitted model {len(model.groups)}: encode the rows with the "
-            "encoder of the fit"
+            f"the design has {design.num_features} features, the fitted model {len(model.groups)}: encode "
+            "the rows with the encoder of the fit"
         )
     if not np.array_equal(design.groups, model.groups):
         raise ValueError("the prior groups of the design's features are not those of the fitted model")
@@ -343,9 +342,9 @@ def invert(
         low, high = jnp.where(gap < 0, s.y, s.low), jnp.where(gap < 0, s.high, s.y)
         reach = scale * 2.0 ** jnp.minimum(s.steps, 60)
         newton = s.y - jnp.clip(gap / density, -reach, reach)
-        # Newton steps have to stay inside; in the long run every second one is a bisection, so that the bracket shrinks.
-        turn = (s.steps < 8) | (s.steps % 2 == 0) | ~jnp.isfinite(high - low)
-        trusted = (newton > low) & (newton < high) & turn
+        # Newton steps have to stay inside; later every second one is a bisection, so that the bracket shrinks.
+        turn = (s.steps < 8) | (s.steps % 2 == 0)
+        trusted = ((newton > low) & (newton < high) & turn) | ~jnp.isfinite(high - low)
         y = jnp.where(trusted, newton, 0.5 * (low + high))
         close = jnp.abs(gap) <= 8 * eps * p
         still = jnp.abs(y - s.y) <= 4 * eps * jnp.maximum(jnp.abs(y), scale)

@@ -1,7 +1,7 @@
 """Compact pieces of a design: some rows with only the features that they touch, padded to few sizes.
 
-Requests of similar size then share one compiled program, and a few rows of a model with millions of features cost
-what a few rows should.
+Requests of similar size then share one compiled program, and a few rows of a model with millions of features
+cost what a few rows should.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["Piece", "compact_rows", "padded"]
 class Piece(NamedTuple):
     """Some rows of a design, compact.
 
-    ``features`` are the kept columns (None: all, in order); ``unseen`` describes the kept unseen levels by ``hash``,
-    number of the ``block`` and prior ``group``. What lies behind ``num_rows`` in the arrays is padding.
+    ``features`` are the kept columns (None: all, in order); ``unseen`` describes the kept unseen levels by
+    ``hash``, number of the ``block`` and prior ``group``. What lies behind ``num_rows`` is padding.
     """
 
     rows: slice
@@ -72,6 +72,7 @@ def _table(
     block: Block, index: np.ndarray, start: int, room: int
 ) -> tuple[BlockArrays, np.ndarray, np.ndarray]:
     """The same for a block with a matrix, which is padded by zero entries in the last row."""
+    assert block.X is not None
     if block.index is None:
         X, num_rows, rows = block.X[index[0] : index[-1] + 1], room, None
     else:

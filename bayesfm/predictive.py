@@ -44,8 +44,8 @@ HELD_VALUES = 1 << 25
 class PredictiveMoments(NamedTuple):
     """Mean and variance of y at every row, over draws and noise.
 
-    ``parameter_variance`` is the variance over draws of E[y | draw], ``noise_variance`` the mean over draws of
-    var[y | draw]; by the law of total variance they add up to ``variance``.
+    ``parameter_variance`` is the variance over draws of E[y | draw], ``noise_variance`` the mean over draws
+    of var[y | draw]; by the law of total variance they add up to ``variance``.
     """
 
     mean: Float[np.ndarray, " n"]
@@ -71,8 +71,8 @@ def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
     model : FittedModel
         Draws of a model.
     design : Design
-        n rows. The parameters of a level that training never saw are drawn from its group's prior, anew for every
-        posterior draw, and the same in every request.
+        n rows. The parameters of a level that training never saw are drawn from its group's prior, anew for
+        every posterior draw, and the same in every request.
 
     Returns
     -------
@@ -86,8 +86,8 @@ def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
 
     References
     ----------
-    Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance, The American Statistician 37 (pieces of
-    draws are put together by their equation 2.1).
+    Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance, The American Statistician 37:
+    how the variances of pieces of draws are put together.
 
     Examples
     --------
@@ -249,7 +249,8 @@ def predictive_quantiles(
 ) -> Float[np.ndarray, "n q"]:
     """Quantiles of the predictive distribution, the noise included.
 
-    The distribution function of the mixture over draws is inverted, to about 1e-6 in probability; nothing is simulated.
+    The distribution function of the mixture over draws is inverted, to about 1e-6 in probability; nothing is
+    simulated.
 
     Parameters
     ----------
@@ -281,7 +282,7 @@ def predictive_quantiles(
         components = jax.tree.map(lambda *x: jnp.stack(x), *parts)
         for i, p in enumerate(levels):
             y, steps = invert(model.spec.likelihood, components, p)
-            if steps == MAX_STEPS:
+            if steps == MAX_STEPS or not jnp.all(jnp.isfinite(y)):
                 raise FloatingPointError(
                     f"the predictive quantile at {p} was not found: are all draws finite?"
                 )
@@ -302,16 +303,16 @@ def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:
 def _check_continuous(model: FittedModel) -> None:
     likelihood = model.spec.likelihood
     model.require(tuple(likelihood.dims))
-    y = likelihood.distribution(
-        jnp.zeros(()), {name: np.asarray(model.sites[name][0, 0]) for name in likelihood.dims}
-    )
+    params = {name: jnp.asarray(np.asarray(model.sites[name][0, 0])) for name in likelihood.dims}
+    y = likelihood.distribution(jnp.zeros(()), params)
     if y.support.is_discrete or type(y).cdf is Distribution.cdf:
         raise ValueError(
-            f"{likelihood!r} has no continuous distribution function: take what you need from predictive_draws"
+            f"{likelihood!r} has no continuous distribution function: take what you need from "
+            "predictive_draws"
         )
 
 
-# ------------------------------------------------------------------------- summaries of a piece, on the device
+# ------------------------------------------------------------------------ summaries of a piece, on the device
 
 
 def _mean_and_variance(y: Distribution) -> tuple[Float[Array, " R"], Float[Array, " R"]]:

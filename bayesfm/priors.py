@@ -1,6 +1,7 @@
 """Prior families over the parameters of features: NumPyro sites and conjugate updates side by side.
 
-A family describes a (p, d) array ``x`` of feature parameters (d = 1 for w, d = rank for v) whose rows belong to G groups.
+A family describes a (p, d) array ``x`` of feature parameters (d = 1 for w, d = rank for v) whose rows belong to G
+groups.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Prior(Protocol):
     Names are without suffix here (``mu``, ``lambda``); the model appends ``_w`` or ``_v``.
     """
 
-    def hyper_names(self) -> tuple[str, ...]: ...
+    def hyper_names(self) -> tuple[str, ...]:
+        """Names of the hyperparameters."""
+        ...
 
     def sample_hyper(self, suffix: str, shape: tuple[int, ...]) -> Hyper:
         """Sample the hyperparameters inside a NumPyro model, as sites named with the suffix."""
@@ -48,7 +51,9 @@ class Prior(Protocol):
         """Gaussian precision and mean of x given its hyperparameters, for the Gibbs draw of x."""
         ...
 
-    def initial(self, shape: tuple[int, ...]) -> Hyper: ...
+    def initial(self, shape: tuple[int, ...]) -> Hyper:
+        """Where a chain starts."""
+        ...
 
     def update(
         self,
@@ -187,5 +192,3 @@ class Intercept:
         precision = self.precision + weight
         centre = (self.precision * self.mean + weighted_sum) / precision
         return centre + jax.random.normal(key, (), centre.dtype) / jnp.sqrt(precision)
-
-

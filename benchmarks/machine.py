@@ -23,7 +23,8 @@ def describe(*packages: str) -> str:
         cpu = f"{cpu} ({vector})"
     versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "jaxlib", *packages))
     device = jax.devices()[0].device_kind
-    return f"{cpu}, {os.cpu_count()} cores, device {device}, {platform.system()}, Python {platform.python_version()}, {versions}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{cpu}, {os.cpu_count()} cores, device {device}, {system}, {versions}"
 
 
 def peak_memory_gb() -> float:

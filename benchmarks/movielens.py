@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import time
 from collections.abc import Callable
 
-import arviz_stats
 import jax
 import numpy as np
+from arviz_stats.base import array_stats
 from scipy import sparse
 from scipy.special import logsumexp
 from scipy.stats import norm
@@ -60,15 +62,15 @@ def run_myfm(
         return False, None
 
     fm = myfm.MyFMRegressor(rank=rank, random_seed=seed)
-    fm.fit(
-        sparse.csr_matrix(data.X), data.y, n_iter=sweeps, n_kept_samples=kept, group_shapes=data.groups, callback=tick
-    )
+    X = sparse.csr_matrix(data.X)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        fm.fit(X, data.y, n_iter=sweeps, n_kept_samples=kept, group_shapes=data.groups, callback=tick)
     alpha = np.array([h.alpha for h in fm.history_.hypers])
     return fm.predictor_.samples, alpha, clock
 
 
 def scores(eta: np.ndarray, alpha: np.ndarray, y: np.ndarray) -> list[object]:
-    """RMSE, MAE, coverage of 90 % intervals (mean +- 1.645 sd), mean log predictive density; draws in the first axis."""
+    """RMSE, MAE, coverage of 90 % intervals (mean +- 1.645 sd), mean log predictive density; draws come first."""
     mean, sd = eta.mean(axis=0), np.sqrt(eta.var(axis=0) + np.mean(1 / alpha))
     density = logsumexp(norm.logpdf(y, eta, 1 / np.sqrt(alpha)[:, None]), axis=0) - np.log(len(eta))
     covered = np.abs(y - mean) <= norm.ppf(0.95) * sd
@@ -86,16 +88,14 @@ def run_bayesfm(data: Data, rank: int, seed: int, **kwargs: object) -> dict[str,
 
 def etas(data: Data, X: sparse.csr_array, sites: dict[str, np.ndarray]) -> np.ndarray:
     """Eta of the rows of X for every draw."""
-    return np.array(
-        [fm_eta(X, *draw) for draw in zip(sites["w0"], sites["w"], sites["v"], strict=True)]
-    )
+    return np.array([fm_eta(X, *draw) for draw in zip(sites["w0"], sites["w"], sites["v"], strict=True)])
 
 
 def accuracy(data: Data, rank: int, seeds: int) -> None:
     """RMSE, MAE, coverage, log predictive density of both, 512 sweeps with 112 of warm-up.
 
-    Items that the training part never saw count as zero in both packages here, so that the samplers are compared and not
-    the treatment of cold rows.
+    Items that the training part never saw count as zero in both packages here, so that the samplers are compared and
+    not the treatment of cold rows.
     """
     rows: list[list[object]] = []
     for seed in range(seeds):
@@ -109,7 +109,7 @@ def accuracy(data: Data, rank: int, seeds: int) -> None:
 
 
 def sweeper(data: Data, rank: int, factor_block: int | str = "auto") -> tuple[Callable[[int], float], float]:
-    """A function that runs some sweeps (draws stored, as in a fit) and returns seconds; and the seconds until it was ready."""
+    """A function that runs some sweeps (draws stored, as in a fit) and returns seconds; seconds until it was ready."""
     began = time.perf_counter()
     kernel, _ = gibbs_kernel(default_spec(data.y, rank), data.design, data.y, factor_block=factor_block)
     options = chains.ChainOptions(num_warmup=0, num_samples=20, num_chains=1, progress=False)
@@ -149,7 +149,7 @@ def speed(data: Data, ranks: list[int], rounds: int = 9, burst: int = 20) -> Non
 
 def ess(x: np.ndarray) -> float:
     """Bulk effective sample size of one chain."""
-    return float(arviz_stats.array_stats.ess(np.asarray(x)[None], method="bulk"))
+    return float(array_stats.ess(np.asarray(x)[None], method="bulk"))
 
 
 def ess_per_second(data: Data, ranks: list[int], sweeps: int = 1000) -> None:
@@ -163,7 +163,12 @@ def ess_per_second(data: Data, ranks: list[int], sweeps: int = 1000) -> None:
             run, _ = sweeper(data, rank, block)
             seconds = np.median([run(20) / 20 for _ in range(5)]) * sweeps
             draws = gibbs(
-                jax.random.key(0), default_spec(data.y, rank), data.design, data.y, options=options, factor_block=block
+                jax.random.key(0),
+                default_spec(data.y, rank),
+                data.design,
+                data.y,
+                options=options,
+                factor_block=block,
             )
             eta = etas(data, X, {name: x[0] for name, x in draws.sites.items()})
             both = float(np.median([ess(e) for e in eta.T])), ess(draws.sites["alpha"][0])
@@ -213,7 +218,9 @@ def relations(data_home: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-home", default=None)
     parser.add_argument("--split", default="ua")
     parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16, 32, 64])

@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesfm.design import Block, Design
 from bayesfm.design.layout import build_layout
-from bayesfm.inference.chains import ChainOptions
+from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import default_spec
 from benchmarks.machine import describe, peak_memory_gb, table
@@ -23,7 +23,9 @@ from benchmarks.machine import describe, peak_memory_gb, table
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=10_000)
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     clock = [time.perf_counter()]
     sweeps = [0]
 
-    def tick(progress) -> None:  # noqa: ANN001
+    def tick(progress: Progress) -> None:
         clock.append(time.perf_counter())
         sweeps.append(progress.sweep)
 
@@ -59,8 +61,28 @@ def main(argv: list[str] | None = None) -> None:
     per_sweep = (clock[-1] - clock[1]) / (sweeps[-1] - sweeps[1])
     print(
         table(
-            ["rows", "rank", "layout, s", "first 4 sweeps with compile, s", "s per sweep", "data, GB", "after layout, GB", "peak, GB"],
-            [[n, args.rank, laid_out, clock[1] - clock[0], per_sweep, before, after_layout, peak_memory_gb()]],
+            [
+                "rows",
+                "rank",
+                "layout, s",
+                "first 4 sweeps with compile, s",
+                "s per sweep",
+                "data, GB",
+                "after layout, GB",
+                "peak, GB",
+            ],
+            [
+                [
+                    n,
+                    args.rank,
+                    laid_out,
+                    clock[1] - clock[0],
+                    per_sweep,
+                    before,
+                    after_layout,
+                    peak_memory_gb(),
+                ]
+            ],
         )
     )
 

@@ -20,8 +20,13 @@ __all__ = ["BlockArrays", "DesignArrays", "Summaries", "TableArrays", "table_arr
 class Summaries(Protocol):
     """What a predictor must offer so that blocks can be combined (see ``predictors/fm.py``)."""
 
-    def combine(self, s: Array, t: Array) -> Array: ...
-    def summarize(self, table: TableArrays, theta: Array) -> Array: ...
+    def combine(self, s: Array, t: Array) -> Array:
+        """Summary of the union of two disjoint sets of features."""
+        ...
+
+    def summarize(self, table: TableArrays, theta: Array) -> Array:
+        """Summaries of the rows of a table."""
+        ...
 
 
 @jax.tree_util.register_dataclass
@@ -70,6 +75,8 @@ class DesignArrays:
     blocks: tuple[BlockArrays, ...]
     num_rows: int = field(metadata={"static": True})
     num_features: int = field(metadata={"static": True})
+    unseen_group: Int[Array, " u"] | None = None
+    """Prior group of every unseen level."""
 
     @classmethod
     def from_design(cls, design: Design, dtype: np.dtype | type = np.float32) -> DesignArrays:
@@ -83,13 +90,15 @@ class DesignArrays:
             _block_arrays(b, int(lo), int(hi), dtype)
             for b, lo, hi in zip(design.blocks, starts, starts[1:], strict=False)
         ]
-        return cls(tuple(blocks), design.num_rows, design.num_features)
+        group = [np.full(len(b.unseen), design.groups[lo]) for b, lo in zip(design.blocks, starts, strict=False)]
+        unseen_group = jnp.asarray(np.concatenate(group), jnp.int32)
+        return cls(tuple(blocks), design.num_rows, design.num_features, unseen_group)
 
     def row_summary(self, predictor: Summaries, theta: Float[Array, "K p+u"]) -> Float[Array, "K n"]:
         """Summary of every row: all blocks gathered and combined.
 
-        ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are left
-        out, an unseen level adds nothing, as in training.
+        ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are
+        left out, an unseen level adds nothing, as in training.
         """
         if theta.shape[1] == self.num_features:
             theta = jnp.pad(theta, ((0, 0), (0, sum(block.num_unseen for block in self.blocks))))

@@ -36,7 +36,12 @@ TILE = 1 << 17
 SMALL_STEP = 64
 """Colours of fewer chunks than this share one shape."""
 
+SCATTER_COST = 8
+"""Scattering one entry costs about what gathering this many does (XLA on CPU)."""
+
 CHUNK_LENGTHS = (1, 2, 4, 8, 16, 32)
+STEP_LENGTHS = (1, 4, 16)
+"""The same for steps, where every length may cost a shape."""
 CHUNK_COST = 6
 """Fixed cost of a chunk, in rows; measured (``benchmarks/README.md``)."""
 
@@ -84,12 +89,18 @@ class Steps:
         Which of the step's features a chunk belongs to; never decreasing.
     feature : (S, J)
         The step's features, in the unit's numbering; the number of features where padded.
+    slot, place : (S, rows) and (S, features + 1), or None
+        The way back: entry of each row in ``row``, flattened (L C where there is none), and position of each feature in
+        ``feature`` (J where there is none). Only where the steps touch a good part of all rows or features: XLA on CPU
+        gathers many numbers in the time it scatters one.
     """
 
     row: Int[Any, "S L C"]
     value: Float[Any, "S L C"]
     owner: Int[Any, "S C"]
     feature: Int[Any, "S J"]
+    slot: Int[Any, "S rows"] | None
+    place: Int[Any, "S features"] | None
 
 
 @jax.tree_util.register_dataclass
@@ -176,18 +187,27 @@ def build_layout(
         rows = _group_rows(rank[np.minimum(code, len(order))], len(features), num_padded, tile)
         units.append(FieldUnit(features[order], group[features][order], rows))
     for block, features in tables:
-        assert block.X is not None and block.index is not None
+        assert block.X is not None
+        assert block.index is not None
         rows = _group_rows(block.index, block.num_block_rows, num_padded, tile)
         order = np.argsort(group[features], kind="stable")
         X = sparse.csr_array(block.X[:, order]).astype(dtype)
         units.append(
-            TableUnit(features[order], group[features][order], rows, _table(X, X.shape[0]), _steps(X, X.shape[0]))
+            TableUnit(
+                features[order],
+                group[features][order],
+                rows,
+                _table(X, X.shape[0]),
+                _steps(X, X.shape[0], X.shape[0] + 1),
+            )
         )
     if loose:
         features = np.concatenate([f for _, f in loose])
         order = np.argsort(group[features], kind="stable")
         X = sparse.csr_array(sparse.hstack([x for x, _ in loose], format="csc")[:, order]).astype(dtype)
-        units.append(RowsUnit(features[order], group[features][order], _table(X, num_padded), _steps(X, n)))
+        units.append(
+            RowsUnit(features[order], group[features][order], _table(X, num_padded), _steps(X, n, num_padded))
+        )
     place = np.empty(design.num_features, np.int32)
     place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
     return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names))
@@ -251,12 +271,12 @@ def _expand(code: np.ndarray, m: int, n: int) -> sparse.csr_array:
 
 def _table(X: sparse.csr_array, num_rows: int) -> TableArrays:
     row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
-    return TableArrays(row, X.indices.astype(np.int32), X.data, num_rows)
+    return TableArrays(row, X.indices.astype(np.int32), X.data, num_rows)  # type: ignore[arg-type]  # host arrays
 
 
-def _chunk_length(count: Int[np.ndarray, " m"]) -> int:
-    cost = [np.sum(-(-count // L)) * (L + CHUNK_COST) for L in CHUNK_LENGTHS]
-    return CHUNK_LENGTHS[int(np.argmin(cost))]
+def _chunk_length(count: Int[np.ndarray, " m"], lengths: tuple[int, ...] = CHUNK_LENGTHS) -> int:
+    cost = [np.sum(-(-count // L)) * (L + CHUNK_COST) for L in lengths]
+    return lengths[int(np.argmin(cost))]
 
 
 def _chunks(count: np.ndarray, L: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -298,28 +318,37 @@ def _group_rows(code: np.ndarray, m: int, num_padded: int, tile: int) -> RowGrou
     return RowGroups(row, by_tile - first[:, None], first, slot, codes, m, span)
 
 
-def _steps(X: sparse.csr_array, num_rows: int) -> tuple[Steps, ...]:
+def _steps(X: sparse.csr_array, num_rows: int, room: int) -> tuple[Steps, ...]:
     """Steps over the colours of X; colours of like size share a shape, so that few shapes are compiled."""
     by_column = sparse.csc_array(X)
     by_column.sort_indices()
     count = np.diff(by_column.indptr)
     colours = colour_columns(X)
-    L = _chunk_length(count)
-    work = np.bincount(colours, weights=-(-count // L)).astype(int)
-    # Shapes grow by factors of eight: every shape costs a second of compiling, padding a small step costs next to nothing.
-    bucket = np.ceil(np.log2(np.maximum(work, SMALL_STEP) / SMALL_STEP) / 3).astype(int)
     column_order = np.argsort(colours, kind="stable")
-    column_start = np.searchsorted(colours[column_order], np.arange(len(work) + 1))
+    column_start = np.searchsorted(colours[column_order], np.arange(colours.max() + 2))
+    columns = np.split(column_order, column_start[1:-1])
+    lengths = np.array([_chunk_length(count[own], STEP_LENGTHS) for own in columns])
+    work = np.array([int(np.sum(-(-count[own] // L))) for own, L in zip(columns, lengths, strict=True)])
+    # Shapes grow by factors of eight: each costs a second of compiling, padding a small step next to nothing.
+    size = np.ceil(np.log2(np.maximum(work, SMALL_STEP) / SMALL_STEP) / 3).astype(int)
+    lengths[size == 0] = STEP_LENGTHS[1]
     steps = []
-    for b in np.unique(bucket)[::-1]:
-        members = np.flatnonzero(bucket == b)
-        columns = [column_order[column_start[c] : column_start[c + 1]] for c in members]
-        steps.append(_bucket(by_column, count, columns, L, int(work[members].max()), num_rows))
+    for L, b in sorted(set(zip(lengths.tolist(), size.tolist(), strict=True)), key=lambda s: -s[1]):
+        members = np.flatnonzero((size == b) & (lengths == L))
+        own = [columns[c] for c in members]
+        work_at = max(int(np.sum(-(-count[o] // L))) for o in own)
+        steps.append(_bucket(by_column, count, own, L, work_at, num_rows, room))
     return tuple(steps)
 
 
 def _bucket(
-    X: sparse.csc_array, count: np.ndarray, columns: list[np.ndarray], L: int, C: int, num_rows: int
+    X: sparse.csc_array,
+    count: np.ndarray,
+    columns: list[np.ndarray],
+    L: int,
+    C: int,
+    num_rows: int,
+    room: int,
 ) -> Steps:
     S, C, J = len(columns), max(1, C), max(map(len, columns))
     row = np.full((S, L, C), num_rows, np.int32)
@@ -336,4 +365,16 @@ def _bucket(
         value[s, within, chunk] = X.data[entry]
         owner[s, : len(chunk_owner)] = chunk_owner
         feature[s, : len(own)] = own
-    return Steps(row, value, owner, feature)
+    entries = sum(int(count[own].sum()) for own in columns)
+    slot = _inverse(row.reshape(S, -1), room) if entries * SCATTER_COST > S * room else None
+    p = X.shape[1]
+    place = _inverse(feature, p + 1) if sum(map(len, columns)) * SCATTER_COST > S * p else None
+    return Steps(row, value, owner, feature, slot, place)
+
+
+def _inverse(target: Int[np.ndarray, "S z"], size: int) -> Int[np.ndarray, "S size"]:
+    """Position of 0..size-1 in every row of ``target``; z where it does not occur (the last of several is named)."""
+    S, z = target.shape
+    out = np.full((S, size), z, np.int32)
+    out[np.arange(S)[:, None], target] = np.arange(z, dtype=np.int32)
+    return out

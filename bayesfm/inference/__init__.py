@@ -1,0 +1,1 @@
+"""Engines: Gibbs sampling, and the runner of chains that it stands on."""

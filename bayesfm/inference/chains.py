@@ -1,7 +1,7 @@
 """The chain runner: sweeps in jitted pieces, the host in between.
 
-A sweep's key depends on the chain's key and on the number of the sweep alone, so the size of the pieces, an interruption
-and a resumption leave no trace in the draws.
+A sweep's key depends on the chain's key and on the number of the sweep alone, so the size of the pieces, an
+interruption and a resumption leave no trace in the draws.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class ChainOptions:
     num_warmup, num_samples, thin, num_chains : int
         Sweeps thrown away; draws kept per chain; sweeps per draw; chains.
     chain_method : {"auto", "sequential", "vectorized", "parallel"}
-        One after the other; batched by vmap; spread over the devices that JAX sees. "auto" takes parallel where there are
-        as many devices as chains, else sequential on a CPU and vectorized elsewhere. Draws are bit-identical for the
-        same method, device and versions.
+        One after the other; batched by vmap; spread over the devices that JAX sees. "auto" takes parallel where there
+        are as many devices as chains, else sequential on a CPU and vectorized elsewhere. Draws are bit-identical for
+        the same method, device and versions.
     progress : bool
         Show a bar.
     callback : callable, optional
@@ -183,7 +183,7 @@ def _loop(
         draw = options.draws_after(done)
         count, thin = _piece(options, done, capacity, rate)
         carry, buffer = advance(kernel, carry, chain_keys, buffer, done, count, thin, not warming_up)
-        sites, stats = jax.tree.map(lambda x: np.asarray(x)[:, :count], buffer)
+        sites, stats = ({name: np.asarray(x)[:, :count] for name, x in part.items()} for part in buffer)
         last = {name: x[:, -1].copy() for name, x in stats.items()}
         _check_finite(last, done)
         done += count * thin
@@ -214,8 +214,11 @@ def _piece(options: ChainOptions, done: int, capacity: int, rate: float) -> tupl
 
 def _start(kernel: Kernel, key: Key[Array, ""]) -> Carry:
     state = kernel.init(key)
-    shapes = jax.eval_shape(kernel.moments, state)
-    zeros = {name: tuple(jnp.zeros(m.shape, m.dtype) for _ in range(3)) for name, (m, _) in shapes.items()}
+    shapes = jax.eval_shape(kernel.moments, key, state)
+    zeros = {}
+    for name, (mean, _) in shapes.items():
+        zero = jnp.zeros(mean.shape, mean.dtype)
+        zeros[name] = (zero, zero, zero)
     return Carry(state, jnp.asarray(0, jnp.int32), zeros)
 
 
@@ -230,25 +233,27 @@ def _advance_chain(
     sampling: Bool[Array, ""],
 ) -> tuple[Carry, Any]:
     """``count`` draws of ``thin`` sweeps each, the first sweep having number ``first``."""
+    key_sweeps, key_moments = jax.random.split(key)
 
     def one_draw(t: Array, loop: tuple[Carry, Any]) -> tuple[Carry, Any]:
         carry, buffer = loop
 
         def one_sweep(i: Array, state: State) -> State:
-            return kernel.sweep(jax.random.fold_in(key, first + t * thin + i), state)
+            return kernel.sweep(jax.random.fold_in(key_sweeps, first + t * thin + i), state)
 
         state = lax.fori_loop(0, thin, one_sweep, carry.state)
         buffer = jax.tree.map(lambda b, x: b.at[t].set(x), buffer, kernel.report(state))
         carry = carry._replace(state=state)
-        return lax.cond(sampling, partial(_add_moments, kernel), lambda c: c, carry), buffer
+        return lax.cond(sampling, partial(_add_moments, kernel, key_moments), lambda c: c, carry), buffer
 
     return lax.fori_loop(0, count, one_draw, (carry, buffer))
 
 
-def _add_moments(kernel: Kernel, carry: Carry) -> Carry:
+def _add_moments(kernel: Kernel, key: Key[Array, ""], carry: Carry) -> Carry:
     count = carry.num_draws + 1
+    key = jax.random.fold_in(key, count)
     moments = {}
-    for name, (now, noise_now) in kernel.moments(carry.state).items():
+    for name, (now, noise_now) in kernel.moments(key, carry.state).items():
         mean, square, noise = carry.moments[name]
         delta = now - mean
         mean = mean + delta / count
@@ -320,6 +325,7 @@ def _check_finite(stats: dict[str, np.ndarray], done: int) -> None:
         if not np.all(np.isfinite(values)):
             chains = np.flatnonzero(~np.isfinite(values)).tolist()
             raise FloatingPointError(
-                f"{name} is not finite in chain(s) {chains} after sweep {done}: the scales of the columns of X, of y or of the "
-                "priors are too far apart for float32. Standardise numeric columns, or run with jax_enable_x64."
+                f"{name} is not finite in chain(s) {chains} after sweep {done}: the scales of the columns of X, of y "
+                "or of the priors are too far apart for float32. Standardise numeric columns, or run with "
+                "jax_enable_x64."
             )

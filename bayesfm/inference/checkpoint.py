@@ -1,7 +1,7 @@
 """Where draws go while a run is under way: memory, or a folder from which a killed run goes on.
 
-The folder holds ``state.npz`` (replaced atomically after every piece) and ``draws.zarr`` (one array per site, written in
-place). The state names the number of draws that are valid; whatever was written after it is simply written again.
+The folder holds ``state.npz`` (replaced atomically after every piece) and ``draws.zarr`` (one array per site, written
+in place). The state names the number of sweeps that are done; whatever was written after it is simply written again.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class FolderStore:
         self._resume = options.resume
         if not options.resume and self.state_file.exists():
             raise ValueError(
-                f"checkpoint folder {self.folder} already holds a run: pass resume=True to go on with it, or name another folder"
+                f"checkpoint folder {self.folder} already holds a run: pass resume=True to go on with it, "
+                "or name another folder"
             )
         if options.resume and not self.state_file.exists():
             raise ValueError(f"resume=True, but {self.folder} holds no run (no state.npz)")
@@ -151,7 +152,7 @@ class FolderStore:
         arrays = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         fresh = self.state_file.with_suffix(".tmp.npz")
         with open(fresh, "wb") as file:
-            np.savez(file, sweeps=sweeps, draws=draws, fingerprint=self._identity, **arrays)
+            np.savez(file, sweeps=sweeps, draws=draws, fingerprint=self._identity, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.state_file)

@@ -12,7 +12,6 @@ type State = Any
 """A pytree of arrays."""
 
 
-
 class Kernel(Protocol):
     """One transition of a Markov chain, as a pytree: its data are leaves, so that nothing is baked into the program."""
 
@@ -28,6 +27,6 @@ class Kernel(Protocol):
         """Sites and statistics to be stored for a draw."""
         ...
 
-    def moments(self, state: State) -> dict[str, tuple[Array, Array]]:
-        """Per stream: E[y | state] and var[y | state] at its rows."""
+    def moments(self, key: Key[Array, ""], state: State) -> dict[str, tuple[Array, Array]]:
+        """Per stream: E[y | state] and var[y | state] at its rows; the key is for what the state does not hold."""
         ...

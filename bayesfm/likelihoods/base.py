@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -22,7 +22,7 @@ class Likelihood(Protocol):
     ``z_n ~ N(eta_n, 1/omega_n)`` given the augmentation, and through :meth:`update`, which draws ``params``.
     """
 
-    dims: dict[str, tuple[str, ...]]
+    dims: ClassVar[dict[str, tuple[str, ...]]]
     """Named dimensions of each parameter, the scalars ``()``."""
 
     def validate(self, y: np.ndarray) -> np.ndarray:

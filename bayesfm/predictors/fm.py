@@ -150,5 +150,3 @@ class FM:
     def join(self, w: Float[Array, " p"], v: Float[Array, "p k"]) -> Float[Array, "K p"]:
         """Inverse of :meth:`split`."""
         return jnp.concatenate([w[None], v.T])
-
-

@@ -256,3 +256,23 @@ def _python(program: str, status: int = 0) -> None:
         [sys.executable, "-c", textwrap.dedent(program)], env=env, cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == status, done.stderr
+
+
+def test_streams_draw_unseen_levels_from_the_prior() -> None:
+    """A stream of cold rows must be wider than the same rows with the level counted as zero, by the prior's spread."""
+    design, y = ratings()
+    cold = Design(
+        (
+            Block.field("user", np.full(4, 6, np.int32), np.arange(6), unseen=np.array([7], np.uint32)),
+            design.take(np.arange(4)).blocks[1],
+        )
+    )
+    options = replace(OPTIONS, num_warmup=200, num_samples=2000, num_chains=1)
+    draws = gibbs(KEY, default_spec(y, 0), design, y, options=options, streams={"cold": cold})
+    hyper = {name: draws.sites[name][0, :, 0] for name in ("mu_w", "lambda_w")}
+    known = draws.sites["w0"][0][:, None] + draws.sites["w"][0][:, 6 + cold.blocks[1].index]  # type: ignore[index]
+    eta = known + hyper["mu_w"][:, None]
+    expected = eta.var(axis=0) + np.mean(1 / hyper["lambda_w"])
+    # the draws of the unseen weight are independent of all else, so the error of a variance of m draws is sqrt(2/m)
+    ratio = draws.streams["cold"].parameter_variance[0] / expected
+    assert np.all(np.abs(ratio - 1) < 4 * np.sqrt(2 / 2000) * 3), ratio

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
@@ -65,14 +66,23 @@ class GibbsKernel:
         sites["eta"] = state.eta[self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
-    def moments(self, state: GibbsState) -> dict[str, tuple[Array, Array]]:
-        """Mean and variance of y at the rows of every stream."""
+    def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:
+        """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
         theta = jnp.concatenate(state.theta, axis=1)[:, self.data.layout.place]
         out = {}
         for name, design in self.streams.items():
-            eta = state.w0 + design.row_summary(self.spec.predictor, theta)[0]
+            unseen = self._unseen_theta(key, state, design)
+            all_theta = jnp.concatenate([theta, unseen], axis=1)
+            eta = state.w0 + design.row_summary(self.spec.predictor, all_theta)[0]
             y = self.spec.likelihood.distribution(eta, state.params)
             out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
         return out
 
-
+    def _unseen_theta(self, key: Key[Array, ""], state: GibbsState, design: DesignArrays) -> Float[Array, "K u"]:
+        spec, group = self.spec, design.unseen_group
+        if group is None or not group.shape[0]:
+            return jnp.zeros((spec.predictor.width, 0), state.w0.dtype)
+        key_w, key_v = jax.random.split(key)
+        hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (state.hyper_w, state.hyper_v))
+        w = spec.prior_w.distribution(hyper_w).sample(key_w)
+        return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])

@@ -6,6 +6,9 @@ D parameters is *packed* into q = D (D + 1)/2 + D numbers: the lower triangle of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +32,21 @@ def information(
     """Packed sums over the L rows of each chunk: of omega h h' and of omega r h."""
     D, L, _ = h.shape
     weighted = omega * h
-    rhs = sum(weighted[:, row] * r[row] for row in range(L))
+    rhs = _over(L, lambda row: weighted[:, row] * r[row])
     if D > UNROLLED:
-        full = sum(weighted[:, None, row] * h[None, :, row] for row in range(L))
+        full = _over(L, lambda row: weighted[:, None, row] * h[None, :, row])
         return pack(full, rhs)
     # One fusion per row of the triangle; sums over rows are unrolled so that the lanes stay the inner loop.
-    triangle = [sum(weighted[: i + 1, row] * h[i, row] for row in range(L)) for i in range(D)]
-    return jnp.concatenate([*triangle, rhs])
+
+    def triangle_row(i: int) -> Float[Array, "i+1 C"]:
+        return _over(L, lambda row: weighted[: i + 1, row] * h[i, row])
+
+    return jnp.concatenate([*map(triangle_row, range(D)), rhs])
+
+
+def _over(L: int, term: Callable[[int], Array]) -> Array:
+    """Sum of ``term(row)`` over the rows of a chunk, unrolled."""
+    return reduce(jnp.add, [term(row) for row in range(L)])
 
 
 def pack(G: Float[Array, "D D *J"], g: Float[Array, "D *J"]) -> Float[Array, "q *J"]:
@@ -52,7 +63,9 @@ def unpack(packed: Float[Array, "q *J"], D: int) -> tuple[Float[Array, "D D *J"]
     return packed[place], packed[D * (D + 1) // 2 :]
 
 
-def sum_by_owner(packed: Float[Array, "q C"], owner: Int[Array, " C"], num_owners: int) -> Float[Array, "J q"]:
+def sum_by_owner(
+    packed: Float[Array, "q C"], owner: Int[Array, " C"], num_owners: int
+) -> Float[Array, "J q"]:
     """Add the chunks of each owner; ``owner`` never decreases."""
     return jax.ops.segment_sum(packed.T, owner, num_owners, indices_are_sorted=True)
 

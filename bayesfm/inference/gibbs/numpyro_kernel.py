@@ -76,7 +76,12 @@ class FMGibbs(MCMCKernel):
         return {**sites, "w0": sites["w0"] + self._centre}
 
     def init(
-        self, rng_key: Key[Array, "*chain"], num_warmup: int, init_params: Any, model_args: Any, model_kwargs: Any
+        self,
+        rng_key: Key[Array, "*chain"],
+        num_warmup: int,
+        init_params: Any,
+        model_args: Any,
+        model_kwargs: Any,
     ) -> FMGibbsState:
         """Start at ``init_params`` (all sites), or at a dispersed point of the sampler's choice."""
         if jnp.ndim(jax.random.key_data(rng_key) if _is_typed(rng_key) else rng_key) > 1:

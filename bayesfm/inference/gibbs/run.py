@@ -103,18 +103,20 @@ def gibbs_kernel(
 ) -> tuple[GibbsKernel, float]:
     """The kernel of :func:`gibbs` with its data on the device, and the centre that was taken off y (and w0).
 
-    In float32 a response of 1e6 +- 1 would lose its digits; it is centred in float64 before it goes to the device, and the
-    prior mean of w0 with it, which leaves the model the same.
+    In float32 a response of 1e6 +- 1 would lose its digits; it is centred in float64 before it goes to the device, and
+    the prior mean of w0 with it, which leaves the model the same.
     """
     y = spec.likelihood.validate(np.asarray(y))
     if y.shape != (design.num_rows,):
-        raise ValueError(f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}")
+        raise ValueError(
+            f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
+        )
     if weight is not None and np.shape(weight) != y.shape:
         raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
     centre = spec.likelihood.centre(y, weight)
     spec = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
     dtype = jnp.zeros(()).dtype
-    layout = build_layout(design, dtype=dtype)
+    layout = build_layout(design, dtype=dtype.type)
 
     def padded(x: np.ndarray) -> Array:
         return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))), dtype)
@@ -163,7 +165,9 @@ def _keep(keep: Sequence[str] | str, spec: ModelSpec) -> tuple[str, ...]:
     names = (keep,) if isinstance(keep, str) else tuple(keep)
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"keep names unknown site(s) {', '.join(unknown)}; known: all, hyper, or any of {', '.join(known)}")
+        raise ValueError(
+            f"keep names unknown site(s) {', '.join(unknown)}; known: all, hyper, or any of {', '.join(known)}"
+        )
     return tuple(name for name in known if name in names)
 
 

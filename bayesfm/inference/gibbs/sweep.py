@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import jax
@@ -11,7 +12,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
-from bayesfm.inference.gibbs.units import AtRows, FactorBlocks, UnitPrior, update_field, update_rows, update_table
+from bayesfm.inference.gibbs.units import (
+    AtRows,
+    FactorBlocks,
+    UnitPrior,
+    update_field,
+    update_rows,
+    update_table,
+)
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Hyper, Prior
@@ -85,7 +93,7 @@ def linear_predictor(
 
     def tile_at(i: Int[Array, ""]) -> Float[Array, " t"]:
         size = layout.num_padded // tiles
-        parts = []
+        parts: list[tuple[Array, Array | None]] = []
         for s, unit in zip(summaries, layout.units, strict=True):
             code = _codes(unit)
             if code is None:
@@ -109,7 +117,7 @@ def _summary(predictor: FM, unit: Unit, theta: Float[Array, "K m"], layout: Layo
     return jnp.pad(own, ((0, 0), (0, 1)))
 
 
-UPDATES = {FieldUnit: update_field, TableUnit: update_table, RowsUnit: update_rows}
+UPDATES: dict[type, Callable] = {FieldUnit: update_field, TableUnit: update_table, RowsUnit: update_rows}
 
 
 def _sweep_units(
@@ -126,18 +134,14 @@ def _sweep_units(
     thetas = list(state.theta)
     factors = [_summary(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
 
-    for i, (sub, unit) in enumerate(
-        zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)
-    ):
-
+    for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)):
         rest = [j for j in range(len(thetas)) if j != i]
         others = partial(
             _factors_of, [factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], blocks.size, r
         )
         prior = UnitPrior(*_prior_of_theta(spec, state, unit.group))
-        thetas[i], r = UPDATES[type(unit)](
-            sub, predictor, unit, blocks, thetas[i], prior, others, omega, r
-        )
+        update = UPDATES[type(unit)]
+        thetas[i], r = update(sub, predictor, unit, blocks, thetas[i], prior, others, omega, r)
         factors[i] = _summary(predictor, unit, thetas[i], layout)[1:]
     return tuple(thetas), r
 
@@ -174,17 +178,23 @@ def _prior_of_theta(
 
 
 def _update_hyper(
-    key: Key[Array, ""], prior: Prior, hyper: Hyper, theta: tuple[Float[Array, "K m"], ...], layout: Layout, rows: slice
+    key: Key[Array, ""],
+    prior: Prior,
+    hyper: Hyper,
+    theta: tuple[Float[Array, "K m"], ...],
+    layout: Layout,
+    rows: slice,
 ) -> Hyper:
     """Hyperparameters from each group's count, mean and scatter; two passes, so that nothing cancels."""
     G = layout.num_groups
     xs = [t[rows] for t in theta]
 
     def by_group(values: list[Float[Array, "d m"]]) -> Float[Array, "G d"]:
-        return sum(
+        sums = [
             jax.ops.segment_sum(x.T, unit.group, G, indices_are_sorted=True)
             for x, unit in zip(values, layout.units, strict=True)
-        )
+        ]
+        return reduce(jnp.add, sums)
 
     count = by_group([jnp.ones_like(x, shape=(1, x.shape[1])) for x in xs])[:, 0]
     mean = by_group(xs) / jnp.maximum(count, 1)[:, None]

@@ -36,26 +36,32 @@ class FactorBlocks(NamedTuple):
     size: int
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
+        """How many blocks there are; one, empty, for rank 0."""
         return max(1, -(-self.rank // max(1, self.size)))
 
     def start(self, i: Int[Array, ""] | int) -> Int[Array, ""]:
+        """First factor of block i."""
         return jnp.minimum(jnp.asarray(i * self.size), self.rank - self.size)
 
     def take(self, x: Float[Array, "K m"], s: Int[Array, ""]) -> Float[Array, "D m"]:
         """Rows w and v_s, ..., v_{s + size - 1}."""
         return jnp.concatenate([x[:1], lax.dynamic_slice_in_dim(x, s + 1, self.size)])
 
-    def put(self, x: Float[Array, "K m"], s: Int[Array, ""], block: Float[Array, "D m"]) -> Float[Array, "K m"]:
+    def put(
+        self, x: Float[Array, "K m"], s: Int[Array, ""], block: Float[Array, "D m"]
+    ) -> Float[Array, "K m"]:
         """Inverse of :meth:`take`."""
         return lax.dynamic_update_slice_in_dim(x.at[0].set(block[0]), block[1:], s + 1, 0)
 
-    def run[S](self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S) -> S:
+    def run[S](
+        self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S
+    ) -> S:
         """Fold ``body`` over the blocks, each with a key of its own."""
-        keys = jax.random.split(key, self.count)
-        if self.count == 1:
+        keys = jax.random.split(key, self.number)
+        if self.number == 1:
             return body(keys[0], jnp.asarray(0), carry)
-        return lax.fori_loop(0, self.count, lambda i, c: body(keys[i], self.start(i), c), carry)
+        return lax.fori_loop(0, self.number, lambda i, c: body(keys[i], self.start(i), c), carry)
 
 
 class UnitPrior(NamedTuple):
@@ -148,31 +154,31 @@ def _colours_of_table(
     g: Float[Array, "D m+1"],
 ) -> tuple[Float[Array, "D p"], Float[Array, "B m"], Float[Array, "D m"]]:
     """Colour after colour on the block rows; also return how far each block row's summary moved."""
-    theta, precision, mean = _with_sentinel(theta), _with_sentinel(prior.precision, 1.0), _with_sentinel(prior.mean)
+    theta, precision, mean = (
+        _with_sentinel(theta),
+        _with_sentinel(prior.precision, 1.0),
+        _with_sentinel(prior.mean),
+    )
+    q = _with_sentinel(q)
 
-    def step(carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]) -> tuple[tuple[Array, ...], None]:
-        theta, q, g, moved = carry
+    def step(
+        carry: tuple[Array, Array], xs: tuple[Key[Array, ""], Steps]
+    ) -> tuple[tuple[Array, Array], None]:
+        theta, moved = carry
         key, now = xs
-        own = theta[:, now.feature]
-        u = q[:, now.row] - now.value * own[1:, None, now.owner]
-        G_row = G[:, :, now.row]
-        P, b = predictor.pull_back(u, now.value, G_row, g[:, now.row])
-        packed = sum_by_owner(pack(P.sum(-2), b.sum(-2)), now.owner, now.feature.shape[0])
+        own, moved_row, G_row = theta[:, now.feature], moved[:, now.row], G[:, :, now.row]
+        # q and g of a row have moved with its summary; only the movement is stored.
+        u = q[:, now.row] + moved_row[1:] - now.value * own[1:, None, now.owner]
+        g_row = g[:, now.row] - inner(G_row, moved_row[None], axis=1)
+        P, b = predictor.pull_back(u, now.value, G_row, g_row)
+        packed = sum_by_owner(pack(_over_chunk(P), _over_chunk(b)), now.owner, now.feature.shape[0])
         noise = jax.random.normal(key, own.shape, own.dtype)
         new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
         ds = predictor.step(u, now.value, (new - own)[:, None, now.owner])
-        g = g.at[:, now.row].add(-inner(G_row, ds[None], axis=1))
-        return (
-            theta.at[:, now.feature].set(new),
-            q.at[:, now.row].add(ds[1:]),
-            g,
-            moved.at[:, now.row].add(ds),
-        ), None
+        return (_set_features(theta, now, new), _add_to_rows(moved, now, ds)), None
 
-    carry = (theta, _with_sentinel(q), g, jnp.zeros_like(g))
-    carry = _scan_steps(key, step, carry, steps)
-    theta, q, _, moved = carry
-    return theta[:, :-1], q[:, :-1], moved[:, :-1]
+    theta, moved = _scan_steps(key, step, (theta, jnp.zeros_like(g)), steps)
+    return theta[:, :-1], (q + moved[1:])[:, :-1], moved[:, :-1]
 
 
 def update_rows(
@@ -190,34 +196,39 @@ def update_rows(
     every_row = jnp.arange(r.shape[0])
     Q = predictor.summarize(unit.table, theta)[1:]
 
-    def body(key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        theta, r = carry
-        q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + others(s)(every_row)
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        theta, Q, r = carry
+        q_others = others(s)(every_row)
+        q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + q_others
         block_prior = _prior_block(blocks, prior, s)
         precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)
 
-        def step(carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]) -> tuple[tuple[Array, ...], None]:
+        def step(
+            carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]
+        ) -> tuple[tuple[Array, ...], None]:
             theta, q, r = carry
             key, now = xs
             own = theta[:, now.feature]
             u = q[:, now.row] - now.value * own[1:, None, now.owner]
             h = predictor.derivative(u, now.value)
-            packed = sum_by_owner(
-                information(h, omega[now.row], r[now.row]), now.owner, now.feature.shape[0]
-            )
+            packed = sum_by_owner(information(h, omega[now.row], r[now.row]), now.owner, now.feature.shape[0])
             noise = jax.random.normal(key, own.shape, own.dtype)
             new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
             delta = (new - own)[:, None, now.owner]
-            return (
-                theta.at[:, now.feature].set(new),
-                q.at[:, now.row].add(now.value * delta[1:]),
-                r.at[now.row].add(-inner(h, delta)),
-            ), None
+            q = _add_to_rows(q, now, now.value * delta[1:])
+            r = _add_to_rows(r[None], now, -inner(h, delta)[None])[0]
+            return (_set_features(theta, now, new), q, r), None
 
-        own, _, r = _scan_steps(key, step, (_with_sentinel(blocks.take(theta, s)), q, r), unit.steps)
-        return blocks.put(theta, s, own[:, :-1]), r
+        own, q, r = _scan_steps(key, step, (_with_sentinel(blocks.take(theta, s)), q, r), unit.steps)
+        Q = lax.dynamic_update_slice_in_dim(
+            Q, q - q_others, s, 0
+        )  # the next block may share factors with this one
+        return blocks.put(theta, s, own[:, :-1]), Q, r
 
-    return blocks.run(key, body, (theta, r))
+    theta, _, r = blocks.run(key, body, (theta, Q, r))
+    return theta, r
 
 
 def _scan_steps(
@@ -228,6 +239,27 @@ def _scan_steps(
         keys = jax.random.split(sub, bucket.feature.shape[0])
         carry, _ = lax.scan(step, carry, (keys, bucket))
     return carry
+
+
+def _over_chunk(x: Float[Array, "... L C"]) -> Float[Array, "... C"]:
+    """Sum over the rows of every chunk, unrolled."""
+    return sum((x[..., row, :] for row in range(1, x.shape[-2])), start=x[..., 0, :])
+
+
+def _add_to_rows(x: Float[Array, "D m"], now: Steps, change: Float[Array, "D L C"]) -> Float[Array, "D m"]:
+    """Add to the rows of a step; every row occurs once, the padding adds zero."""
+    if now.slot is None:
+        return x.at[:, now.row].add(change)
+    return x + _with_sentinel(change.reshape(x.shape[0], -1))[:, now.slot]
+
+
+def _set_features(
+    theta: Float[Array, "D p+1"], now: Steps, new: Float[Array, "D J"]
+) -> Float[Array, "D p+1"]:
+    """Put the features of a step back."""
+    if now.place is None:
+        return theta.at[:, now.feature].set(new)
+    return jnp.where(now.place < new.shape[1], _with_sentinel(new)[:, now.place], theta)
 
 
 def _prior_block(blocks: FactorBlocks, prior: UnitPrior, s: Int[Array, ""]) -> UnitPrior:
@@ -242,7 +274,7 @@ def _with_sentinel(x: Float[Array, "... m"], fill: float = 0.0) -> Float[Array, 
 def _row_derivatives(
     predictor: FM, rows: RowGroups, others: AtRows
 ) -> Callable[[Int[Array, "L C"]], Float[Array, "D L C"]]:
-    """h = (1, q_others) of the rows of a tile, computed once where there is one tile and per tile where there are many."""
+    """h = (1, q_others) of the rows of a tile: computed once where there is one tile, per tile where there are many."""
     compute = lambda row: lax.optimization_barrier(predictor.derivative(others(row)))  # noqa: E731
     if rows.row.shape[0] > 1:
         return compute
@@ -292,6 +324,8 @@ def _move_residual(
     return lax.map(lambda xs: tile(*xs), (rows.first, rows.row, rows.owner, r))
 
 
-def _to_rows(rows: RowGroups, r_rows: Float[Array, "T L C"], r: Float[Array, " n_pad"]) -> Float[Array, " n_pad"]:
+def _to_rows(
+    rows: RowGroups, r_rows: Float[Array, "T L C"], r: Float[Array, " n_pad"]
+) -> Float[Array, " n_pad"]:
     """Residuals back in the order of the data; rows without owner keep theirs."""
     return jnp.where(rows.code < rows.num_owners, r_rows.reshape(-1)[rows.slot], r)

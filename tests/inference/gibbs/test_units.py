@@ -208,7 +208,7 @@ def whole_sweep(case: Case) -> GibbsState:
 
     def run(key: jax.Array) -> GibbsState:
         start, now = jax.random.split(key)
-        return sweep_module.sweep(now, initial_state(start, case.spec, data), case.spec, data, 1)
+        return sweep_module.sweep(now, initial_state(start, case.spec, data), case.spec, data, 2)
 
     return jax.jit(run, compiler_options=FAST_COMPILE)(jax.random.key(0))
 
@@ -220,11 +220,12 @@ def test_no_key_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         state = whole_sweep(case)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
-    def one_key_for_all(self: units.FactorBlocks, key: jax.Array, body: Any, carry: Any) -> Any:
-        for i in range(self.count):
-            carry = body(key, self.start(i), carry)
-        return carry
+    units_swept = sweep_module._sweep_units
 
-    monkeypatch.setattr(units.FactorBlocks, "run", one_key_for_all)
+    def swept_twice(key: jax.Array, *args: Any) -> Any:
+        units_swept(key, *args)
+        return units_swept(key, *args)
+
+    monkeypatch.setattr(sweep_module, "_sweep_units", swept_twice)
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         whole_sweep(case)

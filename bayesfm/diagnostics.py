@@ -1,0 +1,244 @@
+"""Convergence of what is identified: summary tables and warnings.
+
+The factors are defined only up to sign and permutation (or rotation), so R-hat of v itself, and of hyperparameters of a
+single factor, says nothing. What stands here instead: w0, the parameters of the likelihood, the hyperparameters of w,
+averages over factors of those of v, the log joint density, and eta at the probe rows.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesfm._checks import check_finite
+from bayesfm.model import ModelSpec, site_dims
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["ConvergenceWarning", "check_convergence", "identified", "summary", "warn_if_not_converged"]
+
+MAX_RHAT = 1.01
+"""Vehtari et al. (2021), section 4."""
+MIN_ESS_PER_CHAIN = 100
+"""The same."""
+MIN_DRAWS = 4
+"""Per chain, so that a half of it has a variance."""
+
+
+class ConvergenceWarning(UserWarning):
+    """The chains have not been run for long enough, or do not agree."""
+
+
+def identified(tree: xr.DataTree) -> xr.Dataset:
+    """Draws of the quantities that R-hat and effective sample size make sense for.
+
+    Hyperparameters of v enter by ``mu_v_rms``, the root mean square over factors (mu_v changes sign with its factor),
+    and by the means over factors of the others, for instance ``lambda_v_mean``: none of these changes when factors
+    change places or signs.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior; see :func:`bayesfm.posterior.to_datatree`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables of dimensions (chain, draw, ...); eta has one value per probe row.
+    """
+    import xarray as xr
+
+    posterior, stats = tree["posterior"].dataset, tree["sample_stats"].dataset
+    spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]))
+    out = {}
+    for name, dims in site_dims(spec).items():
+        if name in posterior and "factor" in dims and "feature" not in dims:
+            x = posterior[name].astype(float)
+            signed = name.startswith("mu_")
+            averaged = np.sqrt((x**2).mean("factor")) if signed else x.mean("factor")
+            out[f"{name}_rms" if signed else f"{name}_mean"] = averaged
+        elif name in posterior and "feature" not in dims:
+            out[name] = posterior[name]
+    if "lp" in stats:
+        out["lp"] = stats["lp"]
+    if "eta" in posterior:
+        out["eta"] = posterior["eta"]
+    return xr.Dataset(out)
+
+
+def summary(
+    tree: xr.DataTree, var_names: str | Sequence[str] | None = None, *, ci_prob: float = 0.9
+) -> pd.DataFrame:
+    """Mean, spread and convergence of identified quantities.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+    var_names : str or sequence of str, optional
+        By default everything that :func:`identified` names, where all probe rows are stood for by ``eta[worst]``, the
+        one with the largest R-hat. Sites can be asked for by name, among them ``w`` and ``eta`` (all probe rows).
+        Asking for ``v`` or ``mu_v`` draws a warning.
+    ci_prob : float, default=0.9
+        Probability of the equal-tailed interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per quantity: mean, sd, interval, bulk and tail effective sample size, R-hat (rank-normalized, split),
+        Monte Carlo standard errors. Numbers are shown rounded; they are kept as they are.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
+    References
+    ----------
+    Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Rank-normalization, folding, and localization: an improved
+    R-hat, Bayesian Analysis 16.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from bayesfm import ChainOptions, default_spec, design_from_matrix, gibbs, summary
+    >>> from bayesfm.posterior import to_datatree
+    >>> X, y = np.eye(4), np.array([1.0, 2.0, 4.0, 3.0])
+    >>> design, spec = design_from_matrix(X), default_spec(y, rank=2)
+    >>> options = ChainOptions(num_warmup=10, num_samples=20, progress=False)
+    >>> tree = to_datatree(gibbs(jax.random.key(0), spec, design, y, options=options), spec, design, y)
+    >>> summary(tree).index.tolist()  # doctest: +NORMALIZE_WHITESPACE
+    ['w0', 'alpha', 'mu_w[X]', 'lambda_w[X]', 'mu_v_rms[X]', 'lambda_v_mean[X]', 'lp', 'eta[worst]']
+    """
+    from arviz_stats import summary as arviz_summary
+
+    if not 0 < check_finite("ci_prob", ci_prob) < 1:
+        raise ValueError(f"ci_prob must be between 0 and 1, got {ci_prob!r}")
+    data = identified(tree)
+    if var_names is not None:
+        data = _chosen(tree, data, [var_names] if isinstance(var_names, str) else list(var_names))
+    elif "eta" in data:
+        data["eta"] = _worst_probe(data["eta"])
+    return arviz_summary(data, ci_prob=ci_prob, ci_kind="eti")
+
+
+def _worst_probe(eta: xr.DataArray) -> xr.DataArray:
+    from arviz_stats import rhat
+
+    values = rhat(eta.transpose("chain", "draw", "probe").values)
+    worst = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
+    return eta.isel(probe=[worst]).assign_coords(probe=["worst"])
+
+
+def _chosen(tree: xr.DataTree, data: xr.Dataset, names: list[str]) -> xr.Dataset:
+    import xarray as xr
+
+    posterior = tree["posterior"].dataset
+    known = list(dict.fromkeys([*data.data_vars, *posterior.data_vars]))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"var_names names unknown quantities {unknown}; known are {', '.join(map(str, known))}"
+        )
+    for name in names:
+        if name not in data and "factor" in posterior[name].dims:
+            warnings.warn(
+                f"{name} is defined only up to sign and order of the factors: its R-hat and effective sample size over "
+                "chains, and its mean, tell nothing about convergence",
+                stacklevel=3,
+            )
+    return xr.Dataset({name: data[name] if name in data else posterior[name] for name in names})
+
+
+def check_convergence(tree: xr.DataTree) -> list[str]:
+    """What speaks against taking the draws as draws from the posterior; an empty list if nothing does.
+
+    Every identified quantity is judged, each probe row by itself, by R-hat (at most 1.01) and by bulk and tail
+    effective sample size (at least 100 per chain).
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+
+    Returns
+    -------
+    list of str
+        One sentence per finding, with the worst quantity and what to do.
+    """
+    from arviz_stats import ess, rhat
+
+    names, values = _stacked(identified(tree))
+    chains, draws = values.shape[:2]
+    if draws < MIN_DRAWS:
+        return [f"{draws} draws per chain are too few to judge convergence: raise num_samples."]
+    found = []
+    moving = np.ptp(values, axis=(0, 1)) > 0
+    finite = np.all(np.isfinite(values), axis=(0, 1))
+    if not np.all(finite):
+        found.append(f"{_list(names, ~finite)} has draws that are not finite.")
+    if np.any(finite & ~moving):
+        found.append(f"{_list(names, finite & ~moving)} never moved.")
+    use = np.flatnonzero(finite & moving)
+    values, names = values[..., use], [names[i] for i in use]
+    if not names:
+        return found
+    r = rhat(values)
+    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", "num_warmup")
+    wanted = MIN_ESS_PER_CHAIN * chains
+    for kind in ("bulk", "tail"):
+        size = ess(values, method=kind)
+        what = f"{kind} effective sample size below {wanted} ({MIN_ESS_PER_CHAIN} per chain)"
+        found += _finding(names, size, size < wanted, what, np.argmin, ".0f", "thin")
+    return found
+
+
+def _finding(
+    names: list[str], values: np.ndarray, bad: np.ndarray, what: str, worst: Any, digits: str, lever: str
+) -> list[str]:
+    if not np.any(bad):
+        return []
+    i = int(worst(values))
+    return [
+        f"{np.sum(bad)} of {len(names)} identified quantities have {what}, worst {names[i]} with {values[i]:{digits}}: "
+        f"raise num_samples or {lever}."
+    ]
+
+
+def _list(names: list[str], chosen: np.ndarray, most: int = 3) -> str:
+    picked = [names[i] for i in np.flatnonzero(chosen)]
+    more = f" and {len(picked) - most} more" if len(picked) > most else ""
+    return ", ".join(picked[:most]) + more
+
+
+def _stacked(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
+    """All scalars side by side, (chain, draw, count), with their names."""
+    names, columns = [], []
+    for name, x in data.data_vars.items():
+        x = x.transpose("chain", "draw", ...)
+        inner = x.dims[2:]
+        labels = [", ".join(map(str, key)) for key in np.ndindex(*x.shape[2:])]
+        if len(inner) == 1:
+            labels = [str(c) for c in x[inner[0]].values]
+        names += [f"{name}[{label}]" if inner else str(name) for label in labels]
+        columns.append(np.asarray(x, np.float64).reshape(*x.shape[:2], -1))
+    return names, np.concatenate(columns, axis=2)
+
+
+def warn_if_not_converged(tree: xr.DataTree) -> None:
+    """Issue a :class:`ConvergenceWarning` with everything that :func:`check_convergence` finds.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+    """
+    found = check_convergence(tree)
+    if found:
+        warnings.warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning, stacklevel=2)

@@ -1,0 +1,7 @@
+"""The scikit-learn face: ``fit``, ``predict`` with a standard deviation, intervals, and the posterior behind them."""
+
+from __future__ import annotations
+
+from bayesfm.estimators.regressor import FMRegressor
+
+__all__ = ["FMRegressor"]

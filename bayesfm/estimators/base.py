@@ -1,0 +1,287 @@
+"""Fitting and keeping: what the estimators of all likelihoods share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from jaxtyping import Array, Float, Key
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from bayesfm._checks import check_choice
+from bayesfm.design import Design, DesignEncoder
+from bayesfm.estimators.inputs import Seed, check_rows, check_X, seed_key
+from bayesfm.estimators.predictions import Predictions
+from bayesfm.inference.chains import ChainOptions, Progress
+from bayesfm.inference.draws import Draws
+from bayesfm.inference.gibbs.run import gibbs
+from bayesfm.model import ModelSpec, default_spec
+from bayesfm.predictors import FM
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["ENGINES", "FactorizationMachine"]
+
+DEFAULT_RANK = 8
+
+
+def _gibbs(
+    estimator: FactorizationMachine,
+    key: Key[Array, ""],
+    spec: ModelSpec,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    **data: Any,
+) -> Draws:
+    return gibbs(key, spec, design, y, factor_block=estimator.factor_block, keep=estimator.keep, **data)
+
+
+ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs}
+"""Functions of (estimator, key, spec, design, y) and the keywords weight, options and streams."""
+
+
+class FactorizationMachine(Predictions, BaseEstimator):
+    """``fit``, ``save``, ``load``; the parameters are explained where they meet a likelihood."""
+
+    def __init__(
+        self,
+        rank: int = DEFAULT_RANK,
+        *,
+        inference: str = "gibbs",
+        spec: ModelSpec | None = None,
+        groups: Sequence[int] | Sequence[str] | np.ndarray | None = None,
+        categorical: Sequence[str] | None = None,
+        numeric: Sequence[str] | None = None,
+        num_warmup: int = 200,
+        num_samples: int = 500,
+        num_chains: int = 2,
+        thin: int = 1,
+        factor_block: int | str = "auto",
+        chain_method: str = "auto",
+        keep: str | Sequence[str] = "all",
+        predict_rows: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        callback: Callable[[Progress], Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
+        draws_on_disk: bool = False,
+        random_state: Seed = None,
+    ) -> None:
+        self.rank = rank
+        self.inference = inference
+        self.spec = spec
+        self.groups = groups
+        self.categorical = categorical
+        self.numeric = numeric
+        self.num_warmup = num_warmup
+        self.num_samples = num_samples
+        self.num_chains = num_chains
+        self.thin = thin
+        self.factor_block = factor_block
+        self.chain_method = chain_method
+        self.keep = keep
+        self.predict_rows = predict_rows
+        self.progress = progress
+        self.callback = callback
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.draws_on_disk = draws_on_disk
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Sample the posterior.
+
+        Parameters
+        ----------
+        X : DataFrame, sparse or dense matrix, Design, or list of Block; n rows
+            In a DataFrame **integer columns are ids** and become one-hot fields; in a matrix every column is a number.
+            See :class:`~bayesfm.design.DesignEncoder`.
+        y : array-like of shape (n,)
+            Response: finite real numbers.
+        sample_weight : array-like of shape (n,), optional
+            A row of weight c counts as c equal rows, a row of weight 0 not at all.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument or the option, what was expected and what came.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where R-hat or the effective sample size say that the chains are too short.
+        """
+        options = self._check_options()
+        encoder = DesignEncoder(self.categorical, self.numeric, self.groups)
+        design = encoder.fit_transform(check_X(self, X, reset=True))
+        streams = self._encode_streams(encoder)
+        design, y, weight = check_rows(self, design, y, sample_weight)
+        spec = default_spec(y, self.rank, weight) if self.spec is None else self.spec
+        key = seed_key(self.random_state)
+        draws = ENGINES[self.inference](
+            self, key, spec, design, y, weight=weight, options=options, streams=streams
+        )
+        if draws.num_draws == 0:
+            raise RuntimeError("callback stopped the run in its warm-up: there is no draw to predict from")
+        self._remember(draws, spec, design, y, weight, encoder)
+        return self
+
+    def _check_options(self) -> ChainOptions:
+        check_choice("inference", self.inference, ENGINES)
+        if self.spec is None:
+            FM(self.rank)
+        elif not isinstance(self.spec, ModelSpec):
+            raise TypeError(f"spec must be a ModelSpec or None, got {self.spec!r}")
+        elif self.rank not in (DEFAULT_RANK, self.spec.predictor.rank):
+            rank = self.spec.predictor.rank
+            raise ValueError(f"rank={self.rank!r} contradicts spec, whose rank is {rank}: leave rank out")
+        for name in ("progress", "resume", "draws_on_disk"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.checkpoint, str | PathLike | None):
+            raise TypeError(f"checkpoint must be the path of a folder or None, got {self.checkpoint!r}")
+        if self.resume and self.random_state is None:
+            raise ValueError("resume=True needs the random_state of the interrupted run, got None")
+        return ChainOptions(**{f.name: getattr(self, f.name) for f in fields(ChainOptions)})
+
+    def _encode_streams(self, encoder: DesignEncoder) -> dict[str, Design]:
+        if self.predict_rows is None:
+            return {}
+        if not isinstance(self.predict_rows, Mapping):
+            raise TypeError(f"predict_rows must map names to X, got {type(self.predict_rows).__name__}")
+        streams = {}
+        for name, X in self.predict_rows.items():
+            streams[name] = encoder.transform(check_X(self, X, reset=False))
+            unseen = [b.name for b in streams[name].blocks if len(b.unseen)]
+            if unseen:
+                raise ValueError(
+                    f"predict_rows[{name!r}] has levels of {', '.join(unseen)} that X lacks; they are no part of the chain: "
+                    "leave such rows to predict"
+                )
+        return streams
+
+    def _remember(
+        self,
+        draws: Draws,
+        spec: ModelSpec,
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
+        encoder: DesignEncoder,
+    ) -> None:
+        from bayesfm.diagnostics import warn_if_not_converged
+        from bayesfm.posterior import to_datatree
+
+        self._adopt(to_datatree(draws, spec, design, y, weight=weight, encoder=encoder))
+        warn_if_not_converged(self.posterior_)
+
+    def _adopt(self, tree: xr.DataTree) -> None:
+        """Set the attributes that follow from the posterior: the same after ``fit`` and after ``load``."""
+        from bayesfm.posterior import restore, restore_streams
+        from bayesfm.predictive import PredictiveMoments
+
+        self.posterior_ = tree
+        self.model_, self.encoder_ = restore(tree)
+        self.spec_ = self.model_.spec
+        self.n_features_in_ = self.encoder_.n_features_in_
+        self.streams_ = {name: PredictiveMoments(*m.pooled()) for name, m in restore_streams(tree).items()}
+        self.fit_info_ = json.loads(tree.attrs["inference"])
+
+    def _encode(self, X: Any) -> Design:
+        check_is_fitted(self, "posterior_")
+        return self.encoder_.transform(check_X(self, X, reset=False))
+
+    def summary(self, **options: Any) -> pd.DataFrame:
+        """Mean, spread, R-hat and effective sample size of identified quantities: :func:`bayesfm.summary`."""
+        from bayesfm.diagnostics import summary
+
+        check_is_fitted(self, "posterior_")
+        return summary(self.posterior_, **options)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything that predictions need to a file, without pickle.
+
+        Parameters
+        ----------
+        path : path
+            See :func:`bayesfm.save` for the formats.
+        """
+        from bayesfm.posterior import save
+
+        check_is_fitted(self, "posterior_")
+        tree = self.posterior_.copy()
+        params, named = _plain_params(self.get_params(deep=False)), hasattr(self, "feature_names_in_")
+        tree.attrs["estimator"] = json.dumps({"class": type(self).__name__, "params": params, "named": named})
+        save(tree, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """A fitted estimator from what :meth:`save` wrote: it predicts exactly what the saved one did.
+
+        Parameters that JSON cannot hold (``predict_rows``, ``callback``, random number generators) take their defaults.
+
+        Parameters
+        ----------
+        path : path
+            As given to :meth:`save`.
+
+        Returns
+        -------
+        object
+            A fitted estimator of this class.
+
+        Raises
+        ------
+        ValueError
+            If the file holds a posterior, but no estimator of this class.
+        """
+        from bayesfm.posterior import load
+
+        tree = load(path)
+        state = json.loads(tree.attrs.pop("estimator", '{"class": "bare posterior"}'))
+        if state["class"] != cls.__name__:
+            raise ValueError(f"{path} holds a {state['class']}, not a {cls.__name__}")
+        params = state["params"]
+        if params.get("spec") is not None:
+            params["spec"] = ModelSpec.from_dict(params["spec"])
+        estimator = cls(**params)
+        estimator._adopt(tree)
+        if state["named"]:
+            estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
+        return estimator
+
+
+def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those parameters that JSON can hold."""
+    plain = {}
+    for name, value in params.items():
+        if isinstance(value, ModelSpec):
+            value = value.to_dict()
+        elif isinstance(value, PathLike):
+            value = fspath(value)
+        elif hasattr(value, "tolist"):
+            value = value.tolist()
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        plain[name] = value
+    return plain

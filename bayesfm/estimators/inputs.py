@@ -1,0 +1,76 @@
+"""What users hand to an estimator, checked: X, y, weights, seeds."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_random_state, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from bayesfm._checks import check_count
+from bayesfm.design import Design
+from bayesfm.design.encoding import _kind_of
+
+__all__ = ["Seed", "check_X", "check_rows", "seed_key"]
+
+type Seed = int | np.random.RandomState | np.random.Generator | None
+
+MAX_SEED = 2**32 - 1
+
+
+def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
+    """X as a ``DesignEncoder`` takes it; names and number of its columns checked as scikit-learn wants it."""
+    X = _with_string_names(X)
+    kind = _kind_of(X)
+    if kind == "matrix":
+        return validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric")
+    if kind == "table" or reset:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return X
+
+
+def _with_string_names(X: Any) -> Any:
+    """A pandas DataFrame whose columns are numbered has unnamed columns for scikit-learn; here the numbers are the names."""
+    columns = list(getattr(X, "columns", ()))
+    if columns and hasattr(X, "set_axis") and all(isinstance(c, Integral) for c in columns):
+        return X.set_axis([str(c) for c in columns], axis=1)
+    return X
+
+
+def check_rows(
+    estimator: BaseEstimator, design: Design, y: Any, sample_weight: Any
+) -> tuple[Design, Float[np.ndarray, " n"], Float[np.ndarray, " n"] | None]:
+    """Response and weights as float64, one per row of the design; rows of weight zero are taken out of all three."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    y = column_or_1d(y, warn=True)
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=estimator)
+    if len(y) != design.num_rows:
+        raise ValueError(f"y must have one value per row of X: X has {design.num_rows} rows, y {len(y)} values")
+    if sample_weight is None:
+        return design, y, None
+    weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    rows = np.flatnonzero(weight)
+    if not len(rows):
+        raise ValueError("sample_weight must have an entry above zero, got zeros only")
+    if len(rows) < len(y):
+        design, y, weight = design.take(rows), y[rows], weight[rows]
+    return design, y, weight
+
+
+def seed_key(random_state: Seed) -> Key[Array, ""]:
+    """A JAX key from what scikit-learn calls a random state; generators move on, None takes NumPy's global one."""
+    if isinstance(random_state, np.random.Generator):
+        return jax.random.key(int(random_state.integers(MAX_SEED, endpoint=True)))
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        generator = check_random_state(random_state)
+        return jax.random.key(int(generator.randint(MAX_SEED, dtype=np.uint32)))
+    seed = check_count("random_state", random_state)
+    if seed > MAX_SEED:
+        raise ValueError(f"random_state must be <= {MAX_SEED}, got {seed}")
+    return jax.random.key(seed)

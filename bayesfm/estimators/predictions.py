@@ -1,0 +1,165 @@
+"""What a fitted estimator of any likelihood says about rows, as methods over :mod:`bayesfm.predictive`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bayesfm.design import Design
+from bayesfm.estimators.inputs import Seed, check_rows, seed_key
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from arviz_stats.utils import ELPDData
+
+    from bayesfm.predictive import FittedModel, PredictiveMoments
+
+__all__ = ["Predictions"]
+
+
+class Predictions:
+    """Methods of a fitted estimator, which sees to ``model_``, ``posterior_`` and ``_encode``."""
+
+    model_: FittedModel
+    posterior_: xr.DataTree
+
+    def _encode(self, X: Any) -> Design:
+        raise NotImplementedError
+
+    def predict_moments(self, X: Any) -> PredictiveMoments:
+        """Mean of y, and its variance split into what the parameters and what the noise contribute.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+
+        Returns
+        -------
+        PredictiveMoments
+            ``mean``, ``parameter_variance``, ``noise_variance`` and ``sd``, each of shape (n,).
+        """
+        from bayesfm.predictive import predictive_moments
+
+        design = self._encode(X)
+        return predictive_moments(self.model_, design)
+
+    def predict_quantiles(self, X: Any, probs: Any) -> Float[np.ndarray, "n q"]:
+        """Quantiles of the predictive distribution of y, noise included.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+        probs : array-like of shape (q,)
+            Probabilities in (0, 1).
+
+        Returns
+        -------
+        array of shape (n, q)
+        """
+        from bayesfm.predictive import predictive_quantiles
+
+        design = self._encode(X)
+        return predictive_quantiles(self.model_, design, probs)
+
+    def expected_draws(self, X: Any) -> Float[np.ndarray, "chain draw n"]:
+        """E[y] of every row under every posterior draw: the uncertainty of the parameters, without the noise.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+
+        Returns
+        -------
+        array of shape (chain, draw, n)
+        """
+        from bayesfm.predictive import expected_draws
+
+        design = self._encode(X)
+        return expected_draws(self.model_, design)
+
+    def sample_predictive(self, X: Any, random_state: Seed = 0) -> Float[np.ndarray, "chain draw n"]:
+        """One y per row and posterior draw, noise included.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+        random_state : int, RandomState, Generator or None, default=0
+            Seed of the noise.
+
+        Returns
+        -------
+        array of shape (chain, draw, n)
+        """
+        from bayesfm.predictive import predictive_draws
+
+        design = self._encode(X)
+        return predictive_draws(seed_key(random_state), self.model_, design)
+
+    def log_predictive_density(self, X: Any, y: Any) -> Float[np.ndarray, " n"]:
+        """Log density of y under the predictive distribution of every row: the higher the better.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+        y : array-like of shape (n,)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        from bayesfm.predictive import log_predictive_density
+
+        design, y, _ = check_rows(self, self._encode(X), y, None)
+        return log_predictive_density(self.model_, design, y)
+
+    def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> Float[np.ndarray, "chain draw n"]:
+        """Log density of y for every row and posterior draw, times its weight; rows of weight zero are left out.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        array of shape (chain, draw, n)
+        """
+        from bayesfm.predictive import log_likelihood
+
+        design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
+        return log_likelihood(self.model_, design, y, weight)
+
+    def loo(self, X: Any, y: Any, sample_weight: Any = None) -> ELPDData:
+        """Leave-one-out cross-validation by Pareto-smoothed importance sampling, without another fit.
+
+        Puts the group ``log_likelihood``, chain x draw x n numbers, into ``posterior_``.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            What the model was fitted to: it keeps no copy of X.
+
+        Returns
+        -------
+        arviz_stats.ELPDData
+            ``elpd``, its standard error ``se`` and the ``pareto_k`` of every row.
+
+        References
+        ----------
+        Vehtari, Gelman & Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
+        WAIC, Statistics and Computing 27.
+        """
+        from arviz_stats import loo
+
+        from bayesfm.posterior import add_log_likelihood
+        from bayesfm.predictive import log_likelihood
+
+        design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
+        fitted = self.posterior_["observed_data"]["y"].to_numpy()
+        if not np.array_equal(fitted, y.astype(fitted.dtype)):
+            raise ValueError("loo needs the X, y and sample_weight of fit, but y is not the response that was fitted")
+        self.posterior_ = add_log_likelihood(self.posterior_, log_likelihood(self.model_, design, y, weight))
+        return loo(self.posterior_, pointwise=True)

@@ -1,0 +1,143 @@
+"""The factorization machine for a real response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import RegressorMixin
+
+from bayesfm._checks import check_finite
+from bayesfm.estimators.base import FactorizationMachine
+
+__all__ = ["FMRegressor"]
+
+
+class FMRegressor(RegressorMixin, FactorizationMachine):
+    """Bayesian factorization machine for a real response, with predictive distributions.
+
+    ``y = w0 + sum_j w_j x_j + sum_{i<j} <v_i, v_j> x_i x_j + noise``, all parameters and their hyperparameters sampled
+    from the posterior; R-hat and effective sample size come with every fit.
+
+    Parameters
+    ----------
+    rank : int, default=8
+        Number of factors of the pairwise interactions; 0 leaves a linear model.
+    inference : {"gibbs"}, default="gibbs"
+        Engine.
+    spec : ModelSpec, optional
+        Likelihood and priors, and the rank with them. By default weakly informative ones on the scale of y
+        (:func:`bayesfm.default_spec`).
+    groups : p ints or p strings, optional
+        For a matrix X: prior group of every column. The columns of a DataFrame have a group each.
+    categorical, numeric : sequence of str, optional
+        For a DataFrame X: columns to take as categories, or as numbers, whatever their type. By default floats are
+        numbers and all else, **integers too**, are categories.
+    num_warmup : int, default=200
+        Sweeps per chain that are thrown away.
+    num_samples : int, default=500
+        Draws kept per chain.
+    num_chains : int, default=2
+        Independent chains.
+    thin : int, default=1
+        Sweeps per draw.
+    factor_block : int, "joint" or "auto", default="auto"
+        Factors drawn jointly with the weights: a matter of speed and mixing, not of the model.
+    chain_method : {"auto", "sequential", "vectorized", "parallel"}, default="auto"
+        One chain after the other, side by side, or one per device.
+    keep : "all", "hyper" or sequence of str, default="all"
+        Sites to store. "hyper" leaves out the parameters of the features, chains x draws x p x (rank + 1) numbers,
+        and with them ``predict``: give ``predict_rows``.
+    predict_rows : mapping of str to X, optional
+        Rows whose predictive moments are gathered while sampling, into ``streams_``.
+    progress : bool, default=False
+        Show a progress bar.
+    callback : callable, optional
+        Called about once a second with a :class:`~bayesfm.inference.chains.Progress`; a true answer stops the run.
+    checkpoint : path, optional
+        Folder from which a killed run can go on.
+    resume : bool, default=False
+        Go on from ``checkpoint``, bit for bit, with the same data and options.
+    draws_on_disk : bool, default=False
+        Leave the draws in the folder ``checkpoint``.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed. Two fits with the same integer agree bit for bit on the same device and versions.
+
+    Attributes
+    ----------
+    posterior_ : xarray.DataTree
+        Labelled draws, statistics of the sampler, response and metadata: everything ArviZ takes.
+    model_ : FittedModel
+        The draws as the functions of :mod:`bayesfm.predictive` take them.
+    spec_ : ModelSpec
+        The model that was fitted.
+    encoder_ : DesignEncoder
+        Turns X into a design.
+    streams_ : dict of str to PredictiveMoments
+        One per entry of ``predict_rows``.
+    fit_info_ : dict
+        Engine, chain method, seconds.
+    n_features_in_ : int
+        Columns of X; features, where X is a design.
+    feature_names_in_ : array of str
+        Columns of X, where it is a DataFrame.
+
+    References
+    ----------
+    Rendle, S. (2010). Factorization machines. ICDM. Freudenthaler, C., Schmidt-Thieme, L. & Rendle, S. (2011). Bayesian
+    factorization machines. NIPS workshop on sparse representation and low-rank approximation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from bayesfm import FMRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = pd.DataFrame({"user": rng.integers(0, 8, 200), "item": rng.integers(0, 6, 200)})
+    >>> y = 3.0 + rng.normal(size=8)[X["user"]] + rng.normal(size=6)[X["item"]]
+    >>> model = FMRegressor(rank=2, random_state=0).fit(X, y)
+    >>> mean, sd = model.predict(pd.DataFrame({"user": [3, 99], "item": [1, 1]}), return_std=True)
+    >>> bool(sd[1] > sd[0])  # nobody has met user 99
+    True
+    """
+
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> Float[np.ndarray, " n"] | tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Mean of the predictive distribution of y, and its standard deviation.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+            Levels that ``fit`` never saw are drawn from the prior of their group.
+        return_std : bool, default=False
+            Also return the standard deviation of y, noise included.
+
+        Returns
+        -------
+        mean : array of shape (n,)
+        sd : array of shape (n,)
+            If ``return_std``.
+        """
+        moments = self.predict_moments(X)
+        return (moments.mean, moments.sd) if return_std else moments.mean
+
+    def predict_interval(self, X: Any, prob: float = 0.9) -> Float[np.ndarray, "n 2"]:
+        """Equal-tailed interval that y falls into with the given probability, noise included.
+
+        Parameters
+        ----------
+        X : of the kind seen in ``fit``; n rows
+        prob : float, default=0.9
+            Probability in (0, 1).
+
+        Returns
+        -------
+        array of shape (n, 2)
+            Lower and upper end.
+        """
+        prob = check_finite("prob", prob)
+        if not 0 < prob < 1:
+            raise ValueError(f"prob must lie in (0, 1), got {prob!r}")
+        return self.predict_quantiles(X, [0.5 * (1 - prob), 0.5 * (1 + prob)])

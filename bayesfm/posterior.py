@@ -1,0 +1,344 @@
+"""From draws to a labelled posterior (an ArviZ ``DataTree``), to disk, and back to what prediction needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+import bayesfm
+from bayesfm.design import Design, DesignEncoder
+from bayesfm.inference.draws import Draws, StreamedMoments
+from bayesfm.mixture import FittedModel
+from bayesfm.model import ModelSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["add_log_likelihood", "load", "restore", "restore_streams", "save", "to_datatree"]
+
+FORMAT = 1
+"""Version of the layout of a saved posterior."""
+CHUNK_VALUES = 1 << 22
+"""Values of w or v in one chunk of a saved folder."""
+MOMENTS = ("mean", "parameter_variance", "noise_variance")
+
+
+def to_datatree(
+    draws: Draws,
+    spec: ModelSpec,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"] | None = None,
+    encoder: DesignEncoder | None = None,
+) -> xr.DataTree:
+    """Label draws in ArviZ's schema.
+
+    Groups: ``posterior`` (sites, and eta at the probe rows), ``sample_stats``, ``observed_data`` (y),
+    ``constant_data`` (prior group of every feature, probe rows, weights), and ``predictions/<stream>`` where
+    rows were given in advance. Dimensions: chain, draw, feature, factor, group, probe, row. The attributes of
+    the root hold, as JSON, what :func:`restore` needs. Sites without values (v of rank 0) are left out.
+
+    Parameters
+    ----------
+    draws : Draws
+        What an engine returned; sites kept on disk stay there.
+    spec : ModelSpec
+        The model.
+    design : Design
+        Training rows.
+    y : array of shape (n,)
+        Response.
+    weight : array of shape (n,), optional
+        Row weights.
+    encoder : DesignEncoder, optional
+        How tables become designs.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from bayesfm.design import Block, Design
+    >>> from bayesfm.inference.chains import ChainOptions
+    >>> from bayesfm.inference.gibbs.run import gibbs
+    >>> from bayesfm.model import default_spec
+    >>> from bayesfm.posterior import to_datatree
+    >>> design, y = Design([Block.field("user", [0, 0, 1], ["ann", "bob"])]), np.array([1.0, 2.0, 4.0])
+    >>> spec = default_spec(y, rank=2)
+    >>> options = ChainOptions(num_warmup=10, num_samples=20, progress=False)
+    >>> tree = to_datatree(gibbs(jax.random.key(0), spec, design, y, options=options), spec, design, y)
+    >>> tree["posterior"]["w"].sel(feature="user=bob").dims
+    ('chain', 'draw')
+    """
+    from arviz_base import from_dict
+
+    constant = {"feature_group": design.groups, "probe_rows": draws.probe_rows}
+    if weight is not None:
+        constant["weight"] = weight
+    sites = {name: _lazy(x) for name, x in draws.sites.items() if 0 not in x.shape}
+    dims = {name: list(draws.dims[name]) for name in sites}
+    tree = from_dict(
+        {
+            "posterior": sites,
+            "sample_stats": draws.stats,
+            "observed_data": {"y": np.asarray(y)},
+            "constant_data": constant,
+        },
+        dims={**dims, "y": ["row"], "weight": ["row"], "feature_group": ["feature"], "probe_rows": ["probe"]},
+        coords={
+            "feature": design.feature_names,
+            "group": np.array(design.group_names, dtype=object),
+            "factor": np.arange(spec.predictor.rank),
+            "probe": draws.probe_rows,
+        },
+        attrs={"/": _root_attributes(draws, spec, design, encoder)},
+        check_conventions=False,
+    )
+    for name, moments in draws.streams.items():
+        tree[f"predictions/{name}"] = _stream_tree(name, moments)
+    return tree
+
+
+def _root_attributes(
+    draws: Draws, spec: ModelSpec, design: Design, encoder: DesignEncoder | None
+) -> dict[str, Any]:
+    parts = {
+        "spec": spec.to_dict(),
+        "design_schema": design.schema.to_dict(),
+        "encoder": None if encoder is None else encoder.to_dict(),
+        "inference": draws.info,
+    }
+    return {
+        "bayesfm_format": FORMAT,
+        "bayesfm_version": bayesfm.__version__,
+        **{name: json.dumps(part) for name, part in parts.items()},
+    }
+
+
+def _stream_tree(name: str, moments: StreamedMoments) -> xr.DataTree:
+    import xarray as xr
+
+    if "/" in name:
+        raise ValueError(f"names of streams must not contain a slash, got {name!r}")
+    variables = {x: (("chain", "row"), getattr(moments, x)) for x in MOMENTS}
+    return xr.DataTree(xr.Dataset(variables, attrs={"num_draws": moments.num_draws}))
+
+
+def _lazy(site: Any) -> Any:
+    """NumPy arrays as they are; anything else so that xarray reads only what is asked for."""
+    if isinstance(site, np.ndarray):
+        return site
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    class Site(BackendArray):
+        shape, dtype = tuple(site.shape), np.dtype(site.dtype)
+
+        def __getitem__(self, key: Any) -> np.ndarray:
+            read = lambda key: np.asarray(site.oindex[key])  # noqa: E731
+            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, read)
+
+    return indexing.LazilyIndexedArray(Site())
+
+
+def add_log_likelihood(tree: xr.DataTree, log_lik: Float[np.ndarray, "chain draw n"]) -> xr.DataTree:
+    """The posterior with a group ``log_likelihood``, as ``arviz.loo`` and ``arviz.compare`` want it.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+    log_lik : array of shape (chain, draw, n)
+        Of the training rows; see ``predictive.log_likelihood``.
+
+    Returns
+    -------
+    xarray.DataTree
+        A new tree that shares its arrays with the old one.
+    """
+    from arviz_base import from_dict
+
+    posterior = tree["posterior"].sizes
+    wanted = (posterior["chain"], posterior["draw"], tree["observed_data"].sizes["row"])
+    if np.shape(log_lik) != wanted:
+        raise ValueError(f"log_lik must have shape (chain, draw, n) = {wanted}, got {np.shape(log_lik)}")
+    out = tree.copy()
+    group = from_dict({"log_likelihood": {"y": log_lik}}, dims={"y": ["row"]}, check_conventions=False)
+    out["log_likelihood"] = group["log_likelihood"]
+    return out
+
+
+def restore(tree: xr.DataTree) -> tuple[FittedModel, DesignEncoder | None]:
+    """What prediction needs: the model with its draws, and the encoder if there is one.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From :func:`to_datatree` or :func:`load`.
+
+    Returns
+    -------
+    model : FittedModel
+    encoder : DesignEncoder or None
+
+    Raises
+    ------
+    ValueError
+        If the tree does not come from bayesfm, or is damaged.
+    """
+    _check_format(tree)
+    try:
+        spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]))
+        state = json.loads(tree.attrs["encoder"])
+        encoder = None if state is None else DesignEncoder.from_dict(state)
+        posterior = tree["posterior"].dataset
+        groups = np.asarray(tree["constant_data"]["feature_group"])
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"this posterior is damaged: {type(error).__name__}: {error}") from error
+    sites = {str(name): x.variable for name, x in posterior.data_vars.items() if name != "eta"}
+    return FittedModel(spec, groups, sites), encoder
+
+
+def restore_streams(tree: xr.DataTree) -> dict[str, StreamedMoments]:
+    """Predictive moments of the rows that were given before fitting, by name."""
+    if "predictions" not in tree.children:
+        return {}
+    out = {}
+    for name, node in tree["predictions"].children.items():
+        mean, parameter, noise = (np.asarray(node[x]) for x in MOMENTS)
+        out[name] = StreamedMoments(mean, parameter, noise, int(node.attrs["num_draws"]))
+    return out
+
+
+def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Write a posterior to a netCDF file or a Zarr folder.
+
+    The new file takes the place of an old one only when it is complete. No pickle is involved.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+    path : path
+        With suffix ``.nc`` (one file, netCDF-4) or ``.zarr`` (a folder). Draws of w and v that do not fit in
+        memory need a folder.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, or if a folder that is no Zarr group is in the way.
+    """
+    _check_format(tree)
+    target = Path(path)
+    write = _writer(target)
+    if target.is_dir() and not (target / "zarr.json").is_file():
+        raise ValueError(f"{target} is a folder, but no Zarr group: choose another path")
+    fresh = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        write(tree, fresh)
+        if target.is_dir():
+            old = target.with_name(f".{os.getpid()}.old.{target.name}")
+            target.replace(old)
+            fresh.replace(target)
+            shutil.rmtree(old)
+        else:
+            fresh.replace(target)
+    finally:
+        if fresh.is_dir():
+            shutil.rmtree(fresh)
+        fresh.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Read a posterior that :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A ``.nc`` file, which is read into memory, or a ``.zarr`` folder, of which w and v are read when
+        needed.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    import xarray as xr
+
+    source = Path(path)
+    _writer(source)
+    if not source.exists():
+        raise FileNotFoundError(f"there is no file or folder {source}")
+    file = source.suffix == ".nc"
+    options: dict[str, Any] = {"engine": "h5netcdf"} if file else {"engine": "zarr", "consolidated": False}
+    try:
+        with xr.open_datatree(source, **options) as opened:
+            _check_format(opened)
+            return opened.map_over_datasets(partial(_settle, lazy=() if file else ("w", "v")))
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{source} is no posterior of bayesfm: {error}") from error
+
+
+def _settle(data: xr.Dataset, lazy: tuple[str, ...]) -> xr.Dataset:
+    """Read everything but what may wait; give names and attributes back the types they had."""
+    for name, x in data.variables.items():
+        if name not in lazy:
+            x.load()
+    names = {x: data[x].astype(object) for x in ("feature", "group") if x in data.coords}
+    plain = {k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in data.attrs.items()}
+    return data.assign_coords(names).assign_attrs(plain)
+
+
+def _writer(path: Path) -> Callable[[xr.DataTree, Path], None]:
+    if path.suffix == ".nc":
+        return lambda tree, fresh: tree.to_netcdf(fresh, engine="h5netcdf")
+    if path.suffix == ".zarr":
+        return _write_zarr
+    raise ValueError(f"path must end in .nc (netCDF) or .zarr (folder), got {path.name!r}")
+
+
+def _write_zarr(tree: xr.DataTree, folder: Path) -> None:
+    """Everything but w and v at once, these a few draws at a time."""
+    import xarray as xr
+    import zarr
+
+    parts = tree.to_dict()
+    posterior = parts["/posterior"]
+    large = [name for name in ("w", "v") if name in posterior]
+    parts["/posterior"] = posterior.drop_vars(large)
+    xr.DataTree.from_dict(parts).to_zarr(folder, mode="w-", consolidated=False, zarr_format=3)
+    group = zarr.open_group(folder, path="posterior", mode="r+")
+    for name in large:
+        x = posterior[name].variable
+        step = int(np.clip(CHUNK_VALUES // max(1, x[0, 0].size), 1, x.shape[1]))
+        chunks, dims = (1, step, *x.shape[2:]), [str(d) for d in x.dims]
+        array = group.create_array(name, shape=x.shape, dtype=x.dtype, chunks=chunks, dimension_names=dims)
+        for chain in range(x.shape[0]):
+            for first in range(0, x.shape[1], step):
+                draws = slice(first, first + step)
+                array[chain, draws] = np.asarray(x[chain, draws])
+
+
+def _check_format(tree: xr.DataTree) -> None:
+    number = tree.attrs.get("bayesfm_format")
+    if number is None:
+        raise ValueError("this is no posterior of bayesfm: its root has no attribute 'bayesfm_format'")
+    if int(number) != FORMAT:
+        raise ValueError(
+            f"this posterior has format {number}, but this version of bayesfm reads format {FORMAT}: use "
+            f"version {tree.attrs.get('bayesfm_version')} of bayesfm"
+        )

@@ -1,0 +1,281 @@
+"""The joint-distribution test: sweeps must leave the joint distribution of parameters and data as it is.
+
+Draw (theta, y) from the model, run m sweeps with y held fixed, and compare with other draws from the model. For an exact
+sampler both samples have one distribution whatever m is: no burn-in, no thinning, independent values.
+
+References
+----------
+Geweke (2004), Getting it right: joint distribution tests of posterior simulators, JASA 99.
+Gandy & Scott (2020), Unit testing for MCMC and other Monte Carlo methods, arXiv:2001.06465.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pytest
+from jax import lax
+from scipy import stats
+
+from bayesfm.design import Block, Design
+from bayesfm.design import layout as layout_module
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.gibbs import sweep as sweep_module
+from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_sites
+from bayesfm.likelihoods import Gaussian
+from bayesfm.model import ModelSpec, numpyro_model
+from bayesfm.predictors import FM
+from bayesfm.priors import Intercept, NormalGamma
+from tests import designs
+from tests.design.strategies import naive_rows
+from tests.statistics import ks
+
+type Sites = dict[str, Any]
+type Transition = Callable[..., GibbsState]
+"""(key, state, spec, data, factor_block) -> state, like ``sweep``."""
+
+FAST_COMPILE = {"xla_backend_optimization_level": 1}
+"""Half the compile time, and the sweeps of small designs are as fast."""
+
+KEY_PRIOR, KEY_FRESH, KEY_SWEEPS = jax.random.key_data(jax.random.split(jax.random.key(2004), 3))
+
+
+class Problem(NamedTuple):
+    """A small model with data to be drawn; hashable by its name."""
+
+    spec: ModelSpec
+    design: Design
+    weight: np.ndarray
+    data: GibbsData
+    factor_block: int
+
+
+DESIGNS: dict[str, Callable[[np.random.Generator], Design]] = {
+    "fields": lambda rng: Design(
+        [Block.field("user", np.arange(20) % 5, range(5)), Block.field("item", rng.permutation(20) % 3, range(3))]
+    ),
+    "table": lambda rng: Design(
+        [
+            Block.create("genre", _values(rng, 6, 4), rng.permutation(20) % 6, groups=[0, 1, 0, 1]),
+            Block.field("item", rng.permutation(20) % 3, range(3)),
+        ]
+    ),
+    "rows": lambda rng: Design(
+        [
+            Block.create("x", _values(rng, 20, 4), groups=[0, 1, 0, 1]),
+            Block.field("item", rng.permutation(20) % 3, range(3)),
+        ]
+    ),
+}
+
+
+def _values(rng: np.random.Generator, m: int, p: int) -> np.ndarray:
+    X = rng.normal(size=(m, p)) * (rng.random((m, p)) < 0.6)
+    X[0] = 0.0
+    return X
+
+
+@lru_cache
+def problem(
+    kind: str, rank: int = 2, factor_block: int = 2, *, weighted: bool = False, tile: int = 1 << 17
+) -> Problem:
+    """A problem with 20 rows and 7 or 8 features in two or three prior groups.
+
+    Priors are informative, since a quantity with heavy tails shows no error, and no prior mean is zero.
+    """
+    spec = ModelSpec(
+        predictor=FM(rank),
+        likelihood=Gaussian(a0=6.0, b0=4.0),
+        prior_w=NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
+        prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=-0.3),
+        intercept=Intercept(mean=0.7, precision=2.0),
+    )
+    design = DESIGNS[kind](np.random.default_rng(0))
+    n = design.num_rows
+    weight = np.resize([2.0, 0.0, 0.5, 1.0], n) if weighted else np.ones(n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout_module, "CHUNK_LENGTHS", (2,))  # less to compile, and several chunks per owner
+        layout = jax.tree.map(jnp.asarray, layout_module.build_layout(design, tile=tile))
+    data = GibbsData(layout, jnp.zeros(layout.num_padded), _padded(jnp.asarray(weight), layout.num_padded))
+    return Problem(spec, design, weight, data, factor_block)
+
+
+def _padded(x: jax.Array, size: int) -> jax.Array:
+    return jnp.pad(jnp.asarray(x, jnp.float32), (0, size - x.shape[0]))
+
+
+def draw_from_model(problem: Problem, key_data: jax.Array, num: int) -> tuple[Sites, np.ndarray]:
+    """Sites and responses drawn from the NumPyro model, ``num`` of each."""
+    keys = jax.random.split(jax.random.wrap_key_data(key_data), num)
+    sites, y = _draw_from_model(keys, problem.spec, DesignArrays.from_design(problem.design), problem)
+    return sites, y
+
+
+def _draw_from_model(
+    keys: jax.Array, spec: ModelSpec, design: DesignArrays, problem: Problem
+) -> tuple[Sites, jax.Array]:
+    weight, groups = problem.weight, jnp.asarray(problem.design.groups)
+    # A row of weight c has the density N(y | eta, 1/alpha)^c. As a density of y it is N(eta, 1/(c alpha)) times
+    # alpha^((c - 1)/2) and a constant, so that the factors of alpha belong to the prior from which alpha is drawn.
+    surplus = (weight[weight > 0] - 1).sum()
+    alpha_shape, alpha_rate = 0.5 * (spec.likelihood.a0 + surplus), 0.5 * spec.likelihood.b0
+
+    def one(key: jax.Array) -> tuple[Sites, jax.Array]:
+        key_alpha, key_model = jax.random.split(key)
+        alpha = jax.random.gamma(key_alpha, alpha_shape) / alpha_rate
+        model = numpyro.handlers.substitute(numpyro_model, data={"alpha": alpha})
+        trace = numpyro.handlers.trace(numpyro.handlers.seed(model, key_model)).get_trace(
+            spec, design, groups, len(problem.design.group_names)
+        )
+        values = {name: site["value"] for name, site in trace.items()}
+        eta, y = values.pop("eta"), values.pop("y")
+        scale = 1 / np.sqrt(np.where(weight > 0, weight, 1.0))
+        # Rows of weight zero say nothing of theta, nor theta of them.
+        return values, jnp.where(weight > 0, eta + scale * (y - eta), 100.0)
+
+    return jax.jit(jax.vmap(one), compiler_options=FAST_COMPILE)(keys)
+
+
+def _run(
+    keys: jax.Array,
+    sites: Sites,
+    y: jax.Array,
+    spec: ModelSpec,
+    data: GibbsData,
+    num_sweeps: int,
+    factor_block: int,
+    transition: Transition,
+    one_key: bool | jax.Array,
+) -> Sites:
+    def chain(key: jax.Array, sites: Sites, y: jax.Array) -> Sites:
+        own = data._replace(y=_padded(y, data.y.shape[0]))
+
+        def body(t: jax.Array, state: GibbsState) -> GibbsState:
+            now = jax.random.fold_in(key, jnp.where(one_key, 0, t))
+            return transition(now, state, spec, own, factor_block)
+
+        state = lax.fori_loop(0, num_sweeps, body, from_sites(sites, spec, own))
+        return to_sites(state, data.layout)
+
+    return jax.vmap(chain)(keys, sites, y)
+
+
+STATIC = ("factor_block", "transition")
+RUN = {level: jax.jit(_run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": level}) for level in (0, 1)}
+"""Compiled faster (0), for few sweeps, or better (1)."""
+
+
+def engine_sweep(*args: Any) -> GibbsState:
+    """The sweep as it is; one function, so that it is compiled once per problem."""
+    return sweep_module.sweep(*args)
+
+
+def p_values(
+    problem: Problem,
+    num_chains: int,
+    num_sweeps: int = 20,
+    *,
+    seed: int = 0,
+    transition: Transition = engine_sweep,
+    spec: ModelSpec | None = None,
+    data: GibbsData | None = None,
+    one_key: bool = False,
+    optimization: int = 1,
+) -> dict[str, float]:
+    """Kolmogorov-Smirnov p-values of all quantities.
+
+    ``transition``, ``spec`` and ``data`` may differ from what the problem's data are drawn from: that is how bugs are
+    planted. ``one_key`` gives every sweep the same key.
+    """
+    (sites, y), fresh = _samples(problem.spec, problem.design, problem, num_chains, seed)
+    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(KEY_SWEEPS), seed), num_chains)
+    after = RUN[optimization](
+        keys,
+        sites,
+        y,
+        problem.spec if spec is None else spec,
+        problem.data if data is None else data,
+        num_sweeps,
+        factor_block=problem.factor_block,
+        transition=transition,
+        one_key=one_key,
+    )
+    return ks(quantities(problem, after, y), fresh)
+
+
+_CACHE: dict[Any, Any] = {}
+
+
+def _samples(
+    spec: ModelSpec, design: Design, problem: Problem, num: int, seed: int
+) -> tuple[tuple[Sites, jax.Array], dict[str, np.ndarray]]:
+    """Where the chains start, and the quantities of other draws."""
+    key = (id(design), spec, num, seed)
+    if key not in _CACHE:
+        start, other = (
+            jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(k), seed)) for k in (KEY_PRIOR, KEY_FRESH)
+        )
+        fresh = quantities(problem, *draw_from_model(problem, other, num))
+        _CACHE[key] = draw_from_model(problem, start, num), fresh
+    return _CACHE[key]
+
+
+def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.ndarray]:
+    """Functions of parameters and data, one value per chain, in float64."""
+    X, group, weight, spec = naive_rows(problem.design), problem.design.groups, problem.weight, problem.spec
+    s = {name: np.asarray(x, np.float64) for name, x in sites.items()}
+    y, w, v, alpha = np.asarray(y, np.float64), s["w"], s["v"], s["alpha"]
+    q = np.einsum("np,cpk->cnk", X, v)
+    eta = s["w0"][:, None] + w @ X.T + 0.5 * ((q**2).sum(2) - np.einsum("np,cpk->cn", X**2, v**2))
+    e = np.where(weight > 0, y - eta, 0.0)
+    seen = np.flatnonzero(weight > 0)
+    mu_w, lambda_w = s["mu_w"], s["lambda_w"]
+    mu_v, lambda_v = s["mu_v"], s["lambda_v"]
+    log_likelihood = (weight * stats.norm.logpdf(e, 0, alpha[:, None] ** -0.5)).sum(1)
+    square_w = lambda_w[:, group] * (w - mu_w[:, group]) ** 2
+    square_v = lambda_v[:, group] * (v - mu_v[:, group]) ** 2
+    out = {
+        "w0": s["w0"],
+        "alpha": alpha,
+        "log likelihood": log_likelihood,
+        "log joint": log_likelihood + _log_prior(spec, s, square_w, square_v, group),
+        "alpha sum e^2": alpha * (weight * e**2).sum(1),
+        "w0 alpha sum e": s["w0"] * alpha * (weight * e).sum(1),
+    }
+    out |= _columns("eta", eta[:, seen[:4]])
+    out |= _columns("alpha e^2", alpha[:, None] * e[:, seen] ** 2)
+    out |= _columns("lambda_w", lambda_w) | _columns("lambda_v", lambda_v)
+    out |= _columns("mu_w", mu_w) | _columns("mu_v", mu_v)
+    out |= _columns("lambda_w mu_w^2", lambda_w * mu_w**2) | _columns("lambda_v mu_v^2", lambda_v * mu_v**2)
+    out |= _columns("lambda_w (w - mu)^2", square_w) | _columns("lambda_v (v - mu)^2", square_v[:, :, 0])
+    out |= _columns("w v", w * v[:, :, 0]) | _columns("v v", v[:, :, 0] * v[:, :, -1])
+    out |= _columns("w w'", w[:, :-1] * w[:, -1:]) | _columns("<v, v'>", (v[:, :-1] * v[:, -1:]).sum(2))
+    out |= _columns("w score", alpha[:, None] * w * ((weight * e) @ X))
+    out |= _columns("v score", alpha[:, None] * v[:, :, 0] * np.einsum("cn,np->cp", weight * e * q[:, :, 0], X))
+    return out
+
+
+def _log_prior(
+    spec: ModelSpec, s: Sites, square_w: np.ndarray, square_v: np.ndarray, group: np.ndarray
+) -> np.ndarray:
+    """Log prior density of every chain."""
+    lp = stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
+    lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
+    for x, square, prior in (("w", square_w, spec.prior_w), ("v", square_v, spec.prior_v)):
+        lam, mu = s[f"lambda_{x}"], s[f"mu_{x}"]
+        hyper = stats.gamma.logpdf(lam, prior.a0 / 2, scale=2 / prior.b0)
+        hyper = hyper + stats.norm.logpdf(mu, prior.mu0, (prior.beta0 * lam) ** -0.5)
+        features = 0.5 * (np.log(lam[:, group]) - square)
+        lp = lp + hyper.reshape(len(lp), -1).sum(1) + features.reshape(len(lp), -1).sum(1)
+    return lp
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    values = values.reshape(len(values), -1)
+    return {f"{name} [{i}]": values[:, i] for i in range(values.shape[1])}
