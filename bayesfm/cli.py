@@ -98,7 +98,7 @@ def run_demo(args: argparse.Namespace) -> int:
     print(model.summary().to_string())
     args.output.mkdir(parents=True, exist_ok=True)
     figure = plot_demo(
-        model.posterior_, y, model.predict_quantiles(test[COLUMNS], np.linspace(0.01, 0.99, 99))
+        model.posterior_, y, model.predict_quantiles(test[COLUMNS], np.linspace(0.05, 0.95, 19))
     )
     figure.savefig(args.output / "demo.png", dpi=120)
     model.save(args.output / "posterior.nc")

@@ -1,4 +1,4 @@
-"""The scikit-learn face: ``fit``, ``predict`` with a standard deviation, intervals, and the posterior behind them."""
+"""The scikit-learn face: fit, predict with standard deviations and intervals, and the posterior behind them."""
 
 from __future__ import annotations
 

@@ -107,8 +107,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, sparse or dense matrix, Design, or list of Block; n rows
-            In a DataFrame **integer columns are ids** and become one-hot fields; in a matrix every column is a number.
-            See :class:`~bayesfm.design.DesignEncoder`.
+            In a DataFrame **integer columns are ids** and become one-hot fields; in a matrix every column is a
+            number. See :class:`~bayesfm.design.DesignEncoder`.
         y : array-like of shape (n,)
             Response: finite real numbers.
         sample_weight : array-like of shape (n,), optional
@@ -167,16 +167,12 @@ class FactorizationMachine(Predictions, BaseEstimator):
             return {}
         if not isinstance(self.predict_rows, Mapping):
             raise TypeError(f"predict_rows must map names to X, got {type(self.predict_rows).__name__}")
-        streams = {}
-        for name, X in self.predict_rows.items():
-            streams[name] = encoder.transform(check_X(self, X, reset=False))
-            unseen = [b.name for b in streams[name].blocks if len(b.unseen)]
-            if unseen:
-                raise ValueError(
-                    f"predict_rows[{name!r}] has levels of {', '.join(unseen)} that X lacks; they are no part of the chain: "
-                    "leave such rows to predict"
-                )
-        return streams
+        wrong = [x for x in self.predict_rows if not isinstance(x, str) or not x or "/" in x]
+        if wrong:
+            raise ValueError(f"names in predict_rows must be strings without a slash, got {wrong[0]!r}")
+        return {
+            name: encoder.transform(check_X(self, X, reset=False)) for name, X in self.predict_rows.items()
+        }
 
     def _remember(
         self,
@@ -198,10 +194,13 @@ class FactorizationMachine(Predictions, BaseEstimator):
         from bayesfm.posterior import restore, restore_streams
         from bayesfm.predictive import PredictiveMoments
 
+        model, encoder = restore(tree)
+        if encoder is None:
+            raise ValueError("this posterior was sampled without an encoder: use bayesfm.predictive with it")
         self.posterior_ = tree
-        self.model_, self.encoder_ = restore(tree)
-        self.spec_ = self.model_.spec
-        self.n_features_in_ = self.encoder_.n_features_in_
+        self.model_, self.encoder_ = model, encoder
+        self.spec_ = model.spec
+        self.n_features_in_ = encoder.n_features_in_
         self.streams_ = {name: PredictiveMoments(*m.pooled()) for name, m in restore_streams(tree).items()}
         self.fit_info_ = json.loads(tree.attrs["inference"])
 
@@ -236,7 +235,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
     def load(cls, path: str | PathLike[str]) -> Self:
         """A fitted estimator from what :meth:`save` wrote: it predicts exactly what the saved one did.
 
-        Parameters that JSON cannot hold (``predict_rows``, ``callback``, random number generators) take their defaults.
+        Parameters that JSON cannot hold (``predict_rows``, ``callback``, random number generators) take their
+        defaults.
 
         Parameters
         ----------

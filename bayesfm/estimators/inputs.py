@@ -35,7 +35,7 @@ def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
 
 
 def _with_string_names(X: Any) -> Any:
-    """A pandas DataFrame whose columns are numbered has unnamed columns for scikit-learn; here the numbers are the names."""
+    """For scikit-learn the columns of a pandas DataFrame with numbers for names have none; here the numbers do."""
     columns = list(getattr(X, "columns", ()))
     if columns and hasattr(X, "set_axis") and all(isinstance(c, Integral) for c in columns):
         return X.set_axis([str(c) for c in columns], axis=1)
@@ -45,13 +45,15 @@ def _with_string_names(X: Any) -> Any:
 def check_rows(
     estimator: BaseEstimator, design: Design, y: Any, sample_weight: Any
 ) -> tuple[Design, Float[np.ndarray, " n"], Float[np.ndarray, " n"] | None]:
-    """Response and weights as float64, one per row of the design; rows of weight zero are taken out of all three."""
+    """Response and weights as float64, one per row of the design; rows of weight zero are left out of all three."""
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     y = column_or_1d(y, warn=True)
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=estimator)
     if len(y) != design.num_rows:
-        raise ValueError(f"y must have one value per row of X: X has {design.num_rows} rows, y {len(y)} values")
+        raise ValueError(
+            f"y must have one value per row of X: X has {design.num_rows} rows, y {len(y)} values"
+        )
     if sample_weight is None:
         return design, y, None
     weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
@@ -64,7 +66,7 @@ def check_rows(
 
 
 def seed_key(random_state: Seed) -> Key[Array, ""]:
-    """A JAX key from what scikit-learn calls a random state; generators move on, None takes NumPy's global one."""
+    """A JAX key from what scikit-learn calls a random state; None is NumPy's global generator."""
     if isinstance(random_state, np.random.Generator):
         return jax.random.key(int(random_state.integers(MAX_SEED, endpoint=True)))
     if random_state is None or isinstance(random_state, np.random.RandomState):

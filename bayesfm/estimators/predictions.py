@@ -115,7 +115,7 @@ class Predictions:
         return log_predictive_density(self.model_, design, y)
 
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> Float[np.ndarray, "chain draw n"]:
-        """Log density of y for every row and posterior draw, times its weight; rows of weight zero are left out.
+        """Log density of y for every row and posterior draw, times the weight; rows of weight zero are left out.
 
         Parameters
         ----------
@@ -149,8 +149,8 @@ class Predictions:
 
         References
         ----------
-        Vehtari, Gelman & Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
-        WAIC, Statistics and Computing 27.
+        Vehtari, Gelman & Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation
+        and WAIC, Statistics and Computing 27.
         """
         from arviz_stats import loo
 
@@ -160,6 +160,6 @@ class Predictions:
         design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
         fitted = self.posterior_["observed_data"]["y"].to_numpy()
         if not np.array_equal(fitted, y.astype(fitted.dtype)):
-            raise ValueError("loo needs the X, y and sample_weight of fit, but y is not the response that was fitted")
+            raise ValueError("loo needs the X, y and sample_weight of fit, but y is not what was fitted")
         self.posterior_ = add_log_likelihood(self.posterior_, log_likelihood(self.model_, design, y, weight))
         return loo(self.posterior_, pointwise=True)

@@ -17,8 +17,8 @@ __all__ = ["FMRegressor"]
 class FMRegressor(RegressorMixin, FactorizationMachine):
     """Bayesian factorization machine for a real response, with predictive distributions.
 
-    ``y = w0 + sum_j w_j x_j + sum_{i<j} <v_i, v_j> x_i x_j + noise``, all parameters and their hyperparameters sampled
-    from the posterior; R-hat and effective sample size come with every fit.
+    ``y = w0 + sum_j w_j x_j + sum_{i<j} <v_i, v_j> x_i x_j + noise``, with all parameters and hyperparameters
+    sampled from the posterior; R-hat and effective sample size are checked in every fit.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     groups : p ints or p strings, optional
         For a matrix X: prior group of every column. The columns of a DataFrame have a group each.
     categorical, numeric : sequence of str, optional
-        For a DataFrame X: columns to take as categories, or as numbers, whatever their type. By default floats are
-        numbers and all else, **integers too**, are categories.
+        For a DataFrame X: columns to take as categories, or as numbers, whatever their type. By default floats
+        are numbers and all else, **integers too**, are categories.
     num_warmup : int, default=200
         Sweeps per chain that are thrown away.
     num_samples : int, default=500
@@ -47,14 +47,15 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     chain_method : {"auto", "sequential", "vectorized", "parallel"}, default="auto"
         One chain after the other, side by side, or one per device.
     keep : "all", "hyper" or sequence of str, default="all"
-        Sites to store. "hyper" leaves out the parameters of the features, chains x draws x p x (rank + 1) numbers,
-        and with them ``predict``: give ``predict_rows``.
+        Sites to store. "hyper" leaves out the parameters of the features, chains x draws x p x (rank + 1)
+        numbers, and with them ``predict``: give ``predict_rows``.
     predict_rows : mapping of str to X, optional
         Rows whose predictive moments are gathered while sampling, into ``streams_``.
     progress : bool, default=False
         Show a progress bar.
     callback : callable, optional
-        Called about once a second with a :class:`~bayesfm.inference.chains.Progress`; a true answer stops the run.
+        Called about once a second with a :class:`~bayesfm.inference.chains.Progress`; a true answer stops the
+        run.
     checkpoint : path, optional
         Folder from which a killed run can go on.
     resume : bool, default=False
@@ -85,8 +86,9 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
 
     References
     ----------
-    Rendle, S. (2010). Factorization machines. ICDM. Freudenthaler, C., Schmidt-Thieme, L. & Rendle, S. (2011). Bayesian
-    factorization machines. NIPS workshop on sparse representation and low-rank approximation.
+    Rendle, S. (2010). Factorization machines. ICDM.
+    Freudenthaler, C., Schmidt-Thieme, L. & Rendle, S. (2011). Bayesian factorization machines. NIPS workshop on
+    sparse representation and low-rank approximation.
 
     Examples
     --------

@@ -12,39 +12,30 @@ Gandy & Scott (2020), Unit testing for MCMC and other Monte Carlo methods, arXiv
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import pytest
 from jax import lax
 from scipy import stats
 
 from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
-from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_sites
 from bayesfm.likelihoods import Gaussian
-from bayesfm.model import ModelSpec, numpyro_model
+from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Intercept, NormalGamma
-from tests import designs
 from tests.design.strategies import naive_rows
 from tests.statistics import ks
 
 type Sites = dict[str, Any]
 type Transition = Callable[..., GibbsState]
 """(key, state, spec, data, factor_block) -> state, like ``sweep``."""
-
-FAST_COMPILE = {"xla_backend_optimization_level": 1}
-"""Half the compile time, and the sweeps of small designs are as fast."""
-
-KEY_PRIOR, KEY_FRESH, KEY_SWEEPS = jax.random.key_data(jax.random.split(jax.random.key(2004), 3))
-
 
 class Problem(NamedTuple):
     """A small model with data to be drawn; hashable by its name."""
@@ -110,36 +101,31 @@ def _padded(x: jax.Array, size: int) -> jax.Array:
     return jnp.pad(jnp.asarray(x, jnp.float32), (0, size - x.shape[0]))
 
 
-def draw_from_model(problem: Problem, key_data: jax.Array, num: int) -> tuple[Sites, np.ndarray]:
-    """Sites and responses drawn from the NumPyro model, ``num`` of each."""
-    keys = jax.random.split(jax.random.wrap_key_data(key_data), num)
-    sites, y = _draw_from_model(keys, problem.spec, DesignArrays.from_design(problem.design), problem)
-    return sites, y
-
-
-def _draw_from_model(
-    keys: jax.Array, spec: ModelSpec, design: DesignArrays, problem: Problem
-) -> tuple[Sites, jax.Array]:
-    weight, groups = problem.weight, jnp.asarray(problem.design.groups)
+def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tuple[Sites, np.ndarray]:
+    """Sites and responses drawn from the model, ``num`` of each, in NumPy: nothing of it is what is tested."""
+    spec, weight, group = problem.spec, problem.weight, problem.design.groups
+    G, p, k, n = len(problem.design.group_names), len(group), spec.predictor.rank, len(weight)
     # A row of weight c has the density N(y | eta, 1/alpha)^c. As a density of y it is N(eta, 1/(c alpha)) times
     # alpha^((c - 1)/2) and a constant, so that the factors of alpha belong to the prior from which alpha is drawn.
     surplus = (weight[weight > 0] - 1).sum()
-    alpha_shape, alpha_rate = 0.5 * (spec.likelihood.a0 + surplus), 0.5 * spec.likelihood.b0
+    alpha = rng.gamma((spec.likelihood.a0 + surplus) / 2, 2 / spec.likelihood.b0, num)
+    w0 = rng.normal(spec.intercept.mean, spec.intercept.precision**-0.5, num)
+    sites = {"alpha": alpha, "w0": w0}
+    for x, prior, shape in (("w", spec.prior_w, ()), ("v", spec.prior_v, (k,))):
+        lam = rng.gamma(prior.a0 / 2, 2 / prior.b0, (num, G, *shape))
+        mu = rng.normal(prior.mu0, (prior.beta0 * lam) ** -0.5)
+        values = rng.normal(size=(num, p, *shape)) / np.sqrt(lam[:, group]) + mu[:, group]
+        sites |= {f"lambda_{x}": lam, f"mu_{x}": mu, x: values}
+    scale = (alpha[:, None] * np.where(weight > 0, weight, 1.0)) ** -0.5
+    y = _eta(naive_rows(problem.design), sites) + scale * rng.normal(size=(num, n))
+    # Rows of weight zero say nothing of theta, nor theta of them.
+    return sites, np.where(weight > 0, y, 100.0)
 
-    def one(key: jax.Array) -> tuple[Sites, jax.Array]:
-        key_alpha, key_model = jax.random.split(key)
-        alpha = jax.random.gamma(key_alpha, alpha_shape) / alpha_rate
-        model = numpyro.handlers.substitute(numpyro_model, data={"alpha": alpha})
-        trace = numpyro.handlers.trace(numpyro.handlers.seed(model, key_model)).get_trace(
-            spec, design, groups, len(problem.design.group_names)
-        )
-        values = {name: site["value"] for name, site in trace.items()}
-        eta, y = values.pop("eta"), values.pop("y")
-        scale = 1 / np.sqrt(np.where(weight > 0, weight, 1.0))
-        # Rows of weight zero say nothing of theta, nor theta of them.
-        return values, jnp.where(weight > 0, eta + scale * (y - eta), 100.0)
 
-    return jax.jit(jax.vmap(one), compiler_options=FAST_COMPILE)(keys)
+def _eta(X: np.ndarray, s: Sites) -> np.ndarray:
+    q = np.einsum("np,cpk->cnk", X, s["v"], optimize=True)
+    pairs = (q**2).sum(2) - (s["v"] ** 2).sum(2) @ (X**2).T
+    return s["w0"][:, None] + s["w"] @ X.T + 0.5 * pairs
 
 
 def _run(
@@ -167,8 +153,11 @@ def _run(
 
 
 STATIC = ("factor_block", "transition")
-RUN = {level: jax.jit(_run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": level}) for level in (0, 1)}
-"""Compiled faster (0), for few sweeps, or better (1)."""
+RUN = {
+    level: jax.jit(_run, static_argnames=STATIC, compiler_options={"xla_backend_optimization_level": level})
+    for level in (0, 1)
+}
+"""Compiled quickly, for a single run of few sweeps (0), or better (1)."""
 
 
 def engine_sweep(*args: Any) -> GibbsState:
@@ -193,8 +182,10 @@ def p_values(
     ``transition``, ``spec`` and ``data`` may differ from what the problem's data are drawn from: that is how bugs are
     planted. ``one_key`` gives every sweep the same key.
     """
-    (sites, y), fresh = _samples(problem.spec, problem.design, problem, num_chains, seed)
-    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(KEY_SWEEPS), seed), num_chains)
+    rng = np.random.default_rng([2004, seed])
+    sites, y = (_float32(x) for x in draw_from_model(problem, rng, num_chains))
+    fresh = quantities(problem, *draw_from_model(problem, rng, num_chains))
+    keys = jax.random.split(jax.random.key(seed), num_chains)
     after = RUN[optimization](
         keys,
         sites,
@@ -209,21 +200,8 @@ def p_values(
     return ks(quantities(problem, after, y), fresh)
 
 
-_CACHE: dict[Any, Any] = {}
-
-
-def _samples(
-    spec: ModelSpec, design: Design, problem: Problem, num: int, seed: int
-) -> tuple[tuple[Sites, jax.Array], dict[str, np.ndarray]]:
-    """Where the chains start, and the quantities of other draws."""
-    key = (id(design), spec, num, seed)
-    if key not in _CACHE:
-        start, other = (
-            jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(k), seed)) for k in (KEY_PRIOR, KEY_FRESH)
-        )
-        fresh = quantities(problem, *draw_from_model(problem, other, num))
-        _CACHE[key] = draw_from_model(problem, start, num), fresh
-    return _CACHE[key]
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
 
 
 def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.ndarray]:
@@ -231,8 +209,8 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     X, group, weight, spec = naive_rows(problem.design), problem.design.groups, problem.weight, problem.spec
     s = {name: np.asarray(x, np.float64) for name, x in sites.items()}
     y, w, v, alpha = np.asarray(y, np.float64), s["w"], s["v"], s["alpha"]
-    q = np.einsum("np,cpk->cnk", X, v)
-    eta = s["w0"][:, None] + w @ X.T + 0.5 * ((q**2).sum(2) - np.einsum("np,cpk->cn", X**2, v**2))
+    q = v[:, :, 0] @ X.T  # of the first factor
+    eta = _eta(X, s)
     e = np.where(weight > 0, y - eta, 0.0)
     seen = np.flatnonzero(weight > 0)
     mu_w, lambda_w = s["mu_w"], s["lambda_w"]
@@ -257,7 +235,7 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     out |= _columns("w v", w * v[:, :, 0]) | _columns("v v", v[:, :, 0] * v[:, :, -1])
     out |= _columns("w w'", w[:, :-1] * w[:, -1:]) | _columns("<v, v'>", (v[:, :-1] * v[:, -1:]).sum(2))
     out |= _columns("w score", alpha[:, None] * w * ((weight * e) @ X))
-    out |= _columns("v score", alpha[:, None] * v[:, :, 0] * np.einsum("cn,np->cp", weight * e * q[:, :, 0], X))
+    out |= _columns("v score", alpha[:, None] * v[:, :, 0] * ((weight * e * q) @ X))
     return out
 
 

@@ -1,0 +1,121 @@
+"""The contract of scikit-learn: its own checks, and its tools around the estimator."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import joblib
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from bayesfm.estimators import FMRegressor
+from bayesfm.model import ModelSpec
+from tests.estimators.data import assert_same_draws, matrix, quick, ratings
+
+pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
+
+SMALL = FMRegressor(rank=2, num_warmup=20, num_samples=20, num_chains=1)
+
+ROUNDING = (
+    "demands seven equal digits of two runs of one chain in which float32 sums have their terms in another order; "
+    "test_sample_weight.py shows the equivalence in float64, and in law"
+)
+
+
+def expected_failures(estimator: FMRegressor) -> dict[str, str]:
+    return {f"check_sample_weight_equivalence_on_{kind}_data": ROUNDING for kind in ("dense", "sparse")}
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """The checks fit some thirty shapes once each: without most optimizations that takes two thirds of the time."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@parametrize_with_checks([SMALL], expected_failed_checks=expected_failures)
+def test_check_estimator(estimator: FMRegressor, check: Callable[[FMRegressor], None]) -> None:
+    check(estimator)
+
+
+def test_parameters_survive_clone() -> None:
+    params: dict[str, Any] = {
+        **{"rank": 3, "inference": "gibbs", "spec": ModelSpec(), "groups": [0, 0, 1], "categorical": ["a"]},
+        **{
+            "numeric": ["b"],
+            "num_warmup": 1,
+            "num_samples": 2,
+            "num_chains": 3,
+            "thin": 4,
+            "factor_block": 5,
+        },
+        **{
+            "chain_method": "vectorized",
+            "keep": ["w0"],
+            "predict_rows": {"test": np.eye(3)},
+            "progress": True,
+        },
+        **{
+            "callback": print,
+            "checkpoint": "folder",
+            "resume": True,
+            "draws_on_disk": True,
+            "random_state": 6,
+        },
+    }
+    model = FMRegressor(**params)
+    assert model.get_params() == params
+    cloned = clone(model).get_params()
+    np.testing.assert_array_equal(cloned.pop("predict_rows")["test"], params.pop("predict_rows")["test"])
+    assert cloned == params
+
+
+def test_one_hot_pipeline_agrees_with_the_data_frame() -> None:
+    X, y = ratings()
+    groups = ["user"] * X["user"].nunique() + ["item"] * X["item"].nunique()
+    pipeline = make_pipeline(OneHotEncoder(), quick(groups=groups)).fit(X, y)
+    frame = quick().fit(X, y)
+    np.testing.assert_array_equal(pipeline.predict(X), frame.predict(X))
+    mean, sd = pipeline.predict(X, return_std=True)
+    assert mean.shape == sd.shape == (len(X),)
+
+
+def test_scaled_pipeline_is_better_than_the_mean() -> None:
+    X, y = matrix()
+    assert make_pipeline(StandardScaler(), quick()).fit(X, y).score(X, y) > 0.3
+
+
+def test_cross_validation_of_a_polars_frame() -> None:
+    X, y = ratings()
+    scores = cross_val_score(quick(), pl.from_pandas(X), y, cv=KFold(2))
+    assert scores.shape == (2,)
+    assert np.all(scores > 0.3)
+
+
+def test_grid_search() -> None:
+    X, y = matrix()
+    search = GridSearchCV(quick(), {"num_warmup": [0, 30]}, cv=KFold(2), n_jobs=1).fit(X, y)
+    assert search.best_params_["num_warmup"] in (0, 30)
+    assert search.predict(X).shape == y.shape
+
+
+def test_joblib_keeps_everything(fitted: FMRegressor) -> None:
+    X, _ = ratings()
+    buffer = io.BytesIO()
+    joblib.dump(fitted, buffer)
+    buffer.seek(0)
+    again = joblib.load(buffer)
+    assert_same_draws(again, fitted)
+    np.testing.assert_array_equal(again.predict(X, return_std=True), fitted.predict(X, return_std=True))
