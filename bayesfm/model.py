@@ -166,8 +166,13 @@ def numpyro_model(
         hyper_v = spec.prior_v.sample_hyper("_v", (num_groups, k))
         v = numpyro.sample("v", spec.prior_v.distribution(_at(hyper_v, groups)).to_event(2))
     eta = numpyro.deterministic("eta", spec.predictor.eta(design, w0, w, v))
-    scale = jnp.ones(design.num_rows) if weight is None else weight
-    with numpyro.plate("row", design.num_rows), numpyro.handlers.scale(scale=scale):
+    weight = jnp.ones(design.num_rows) if weight is None else weight
+    seen = weight > 0  # NumPyro refuses a scale of zero
+    with (
+        numpyro.plate("row", design.num_rows),
+        numpyro.handlers.mask(mask=seen),
+        numpyro.handlers.scale(scale=jnp.where(seen, weight, 1.0)),
+    ):
         numpyro.sample("y", spec.likelihood.distribution(eta, params), obs=y)
 
 

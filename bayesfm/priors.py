@@ -51,6 +51,17 @@ class Prior(Protocol):
         """Gaussian precision and mean of x given its hyperparameters, for the Gibbs draw of x."""
         ...
 
+    def location(self, hyper: Hyper) -> tuple[Array, Array]:
+        """Gaussian precision and mean of ``mu`` given the other hyperparameters."""
+        ...
+
+    def scale_rate(self, hyper: Hyper) -> tuple[Array, Array]:
+        """Rate r such that scaling x, mu by c and lambda by 1/c^2 has log density -r / (2 c^2) + const log c.
+
+        The second value says whether that holds.
+        """
+        ...
+
     def initial(self, shape: tuple[int, ...]) -> Hyper:
         """Where a chain starts."""
         ...
@@ -130,6 +141,14 @@ class NormalGamma:
     def precision_and_mean(self, hyper: Hyper) -> tuple[Array, Array]:
         """(lambda, mu)."""
         return hyper["lambda"], hyper["mu"]
+
+    def location(self, hyper: Hyper) -> tuple[Array, Array]:
+        """Precision beta0 lambda and mean mu0 of mu."""
+        return self.beta0 * hyper["lambda"], jnp.full_like(hyper["mu"], self.mu0)
+
+    def scale_rate(self, hyper: Hyper) -> tuple[Array, Array]:
+        """b0 lambda, from the Gamma prior of lambda; only for mu0 = 0, else mu's prior changes with the scale too."""
+        return self.b0 * hyper["lambda"], jnp.asarray(self.mu0 == 0)
 
     def initial(self, shape: tuple[int, ...]) -> Hyper:
         """The prior's own centre: mu0 and a0/b0."""

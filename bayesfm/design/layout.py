@@ -106,11 +106,15 @@ class Steps:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FieldUnit:
-    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted)."""
+    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted).
+
+    ``own_group`` is the group of a *whole* field: every row has one of its features, and they alone make up the group.
+    """
 
     features: Int[Any, " m"]
     group: Int[Any, " m"]
     rows: RowGroups
+    own_group: int | None = field(metadata={"static": True}, default=None)
 
 
 @jax.tree_util.register_dataclass
@@ -185,7 +189,8 @@ def build_layout(
         rank = np.empty(len(order) + 1, np.int32)
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
         rows = _group_rows(rank[np.minimum(code, len(order))], len(features), num_padded, tile)
-        units.append(FieldUnit(features[order], group[features][order], rows))
+        own_group = _own_group(code, features, group)
+        units.append(FieldUnit(features[order], group[features][order], rows, own_group))
     for block, features in tables:
         assert block.X is not None
         assert block.index is not None
@@ -211,6 +216,13 @@ def build_layout(
     place = np.empty(design.num_features, np.int32)
     place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
     return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names))
+
+
+def _own_group(code: np.ndarray, features: np.ndarray, group: np.ndarray) -> int | None:
+    """The group of a field that covers every row and shares its group with no other feature."""
+    g = int(group[features[0]])
+    alone = np.all(group[features] == g) and np.count_nonzero(group == g) == len(features)
+    return g if alone and np.all(code < len(features)) else None
 
 
 type _Field = tuple[np.ndarray, np.ndarray]

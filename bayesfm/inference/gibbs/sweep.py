@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
 from bayesfm.inference.gibbs.units import (
     AtRows,
@@ -33,7 +34,8 @@ def sweep(
 ) -> GibbsState:
     """Draw every parameter once from its full conditional.
 
-    Order: likelihood parameters, augmentation, w0, theta unit by unit, hyperparameters.
+    Order: likelihood parameters, augmentation, w0, theta unit by unit, hyperparameters; then the moves along directions
+    that the likelihood cannot see.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def sweep(
     GibbsState
         With ``eta`` at the new parameters.
     """
-    k_params, k_augment, k_w0, k_theta, k_w, k_v = jax.random.split(key, 6)
+    k_params, k_augment, k_w0, k_theta, k_w, k_v, k_moves = jax.random.split(key, 7)
     y, weight = data.y, data.weight
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
@@ -67,12 +69,13 @@ def sweep(
 
     state = state._replace(w0=w0, params=params)
     theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
-    return state._replace(
+    state = state._replace(
         theta=theta,
         hyper_w=_update_hyper(k_w, spec.prior_w, state.hyper_w, theta, data.layout, slice(0, 1)),
         hyper_v=_update_hyper(k_v, spec.prior_v, state.hyper_v, theta, data.layout, slice(1, None)),
         eta=z - r,
     )
+    return invariant_moves(k_moves, state, spec, data.layout)
 
 
 def linear_predictor(

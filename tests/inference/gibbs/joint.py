@@ -74,17 +74,24 @@ def _values(rng: np.random.Generator, m: int, p: int) -> np.ndarray:
 
 @lru_cache
 def problem(
-    kind: str, rank: int = 2, factor_block: int = 2, *, weighted: bool = False, tile: int = 1 << 17
+    kind: str,
+    rank: int = 2,
+    factor_block: int = 2,
+    *,
+    weighted: bool = False,
+    tile: int = 1 << 17,
+    mu0_v: float = -0.3,
 ) -> Problem:
     """A problem with 20 rows and 7 or 8 features in two or three prior groups.
 
-    Priors are informative, since a quantity with heavy tails shows no error, and no prior mean is zero.
+    Priors are informative, since a quantity with heavy tails shows no error, and no prior mean is zero unless a move
+    asks for it.
     """
     spec = ModelSpec(
         predictor=FM(rank),
         likelihood=Gaussian(a0=6.0, b0=4.0),
         prior_w=NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
-        prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=-0.3),
+        prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
         intercept=Intercept(mean=0.7, precision=2.0),
     )
     design = DESIGNS[kind](np.random.default_rng(0))
