@@ -341,14 +341,18 @@ def invert(
         density = over_draws(lambda d: jnp.exp(d.log_prob(s.y)))
         low, high = jnp.where(gap < 0, s.y, s.low), jnp.where(gap < 0, s.high, s.y)
         reach = scale * 2.0 ** jnp.minimum(s.steps, 60)
-        newton = s.y - jnp.clip(gap / density, -reach, reach)
+        # Between two far modes the density underflows: without a finite slope go downhill by the reach, or not at all.
+        slope = jnp.where(density > 0, gap / density, jnp.sign(gap) * reach)
+        newton = s.y - jnp.clip(slope, -reach, reach)
         # Newton steps have to stay inside; later every second one is a bisection, so that the bracket shrinks.
         turn = (s.steps < 8) | (s.steps % 2 == 0)
         trusted = ((newton > low) & (newton < high) & turn) | ~jnp.isfinite(high - low)
         y = jnp.where(trusted, newton, 0.5 * (low + high))
         close = jnp.abs(gap) <= 8 * eps * p
+        # A last Newton step polishes a root; a large one from a point that is good already would only leave it.
+        polish = trusted & (jnp.abs(newton - s.y) <= jnp.sqrt(eps) * scale)
         still = jnp.abs(y - s.y) <= 4 * eps * jnp.maximum(jnp.abs(y), scale)
-        y = jnp.where(s.done | (close & ~trusted), s.y, y)
+        y = jnp.where(s.done | (close & ~polish), s.y, y)
         return _Search(y, low, high, s.done | close | still, s.steps + 1)
 
     start = jnp.where(jnp.isfinite(mean), mean, 0.0) + ndtri(p) * scale

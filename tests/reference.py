@@ -99,8 +99,7 @@ def log_joint(
     lp = stats.gamma.logpdf(alpha, prior["a0"] / 2, scale=2 / prior["b0"])
     lp += stats.norm.logpdf(w0, prior["mean"], prior["precision"] ** -0.5)
     for x in ("w", "v"):
-        values = sites[x].reshape(len(group), -1)
-        lam, mu = (sites[f"{name}_{x}"].reshape(-1, values.shape[1]) for name in ("lambda", "mu"))
+        values, lam, mu = (a[:, None] if a.ndim == 1 else a for a in (sites[x], sites[f"lambda_{x}"], sites[f"mu_{x}"]))
         for f in range(values.shape[1]):
             for g in range(len(lam)):
                 lp += stats.gamma.logpdf(lam[g, f], prior[f"a0_{x}"] / 2, scale=2 / prior[f"b0_{x}"])

@@ -421,3 +421,15 @@ def test_draws_that_are_not_finite_have_no_quantile() -> None:
     sites = {**model.sites, "w0": np.full((2, 7), np.nan)}
     with pytest.raises(FloatingPointError, match="all draws finite"):
         predictive_quantiles(replace(model, sites=sites), design, [0.5])
+
+
+@pytest.mark.parametrize("num_draws", [22, 38, 50])
+def test_median_between_two_far_modes(num_draws: int) -> None:
+    """Half of the draws at 0, half at 100: every point of the flat stretch between them is a median."""
+    eta = np.where(np.arange(num_draws) % 2, 100.0, 0.0)
+    sites = {"w0": eta, "w": np.zeros((num_draws, 1)), "alpha": np.full(num_draws, 100.0)}
+    sites |= {"mu_w": np.zeros((num_draws, 1)), "lambda_w": np.ones((num_draws, 1)), "v": np.zeros((num_draws, 1, 0))}
+    model = FittedModel(ModelSpec(predictor=FM(0)), np.zeros(1, np.int32), {k: x[None] for k, x in sites.items()})
+    design = Design((Block.field("user", np.zeros(3, np.int32), np.array(["a"])),))
+    median = predictive_quantiles(model, design, [0.5])[:, 0]
+    assert np.all((median > 0.2) & (median < 99.8)), median  # noise sd 0.1: F is 0.5 to 2e-2 of one draw there

@@ -25,13 +25,13 @@ MAX_SEED = 2**32 - 1
 
 def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
     """X as a ``DesignEncoder`` takes it; names and number of its columns checked as scikit-learn wants it."""
-    X = _with_string_names(X)
-    kind = _kind_of(X)
+    encodable = _with_string_names(X)
+    kind = _kind_of(encodable)
     if kind == "matrix":
         return validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric")
     if kind == "table" or reset:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-    return X
+    return encodable
 
 
 def _with_string_names(X: Any) -> Any:

@@ -276,3 +276,12 @@ def test_streams_draw_unseen_levels_from_the_prior() -> None:
     np.testing.assert_allclose(drawn, drawn[:, :1].repeat(4, axis=1), atol=1e-5)  # one level, one weight
     prior = stats.norm(float(state.hyper_w["mu"][0]), float(state.hyper_w["lambda"][0]) ** -0.5)
     assert_no_alarm({"unseen w": ks_exact(drawn[:, 0], prior)})
+
+
+def test_stopped_run_on_disk_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping cuts the arrays on disk to the draws there are; going on must not lose what comes after."""
+    monkeypatch.setattr(chains, "PIECE_SECONDS", 0.0)
+    options = replace(OPTIONS, checkpoint=tmp_path / "run", draws_on_disk=True)
+    stopped = run(replace(options, callback=lambda progress: progress.sweep >= 10))
+    assert stopped.sites["w"].shape[1] == 3
+    assert_same(run(replace(options, resume=True)), run())
