@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 __all__ = ["inner", "total"]
 
-LANES = 256
+FOLD = 16
 
 
 def total(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum of a vector by blocks of 256, then by blocks of blocks (pairwise summation).
+    """Sum of a vector, folded to a sixteenth of its length again and again (pairwise summation, sixteen at a time).
 
-    A running float32 sum over 1e7 terms loses three digits; with blocks the error grows with the logarithm of n.
+    A running float32 sum over 1e7 terms loses three digits; folded, the error grows with the logarithm of n. The folds
+    are elementwise additions, which XLA vectorises; its own reduction is slower on CPU.
 
     References
     ----------
     Higham (1993), The accuracy of floating point summation, SIAM J. Sci. Comput. 14.
     """
-    while x.shape[0] > LANES:
-        x = jnp.sum(jnp.pad(x, (0, -x.shape[0] % LANES)).reshape(-1, LANES), axis=1)
+    while x.shape[0] > FOLD:
+        rows = jnp.pad(x, (0, -x.shape[0] % FOLD)).reshape(FOLD, -1)
+        x = reduce(jnp.add, [rows[i] for i in range(FOLD)])
     return jnp.sum(x)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from bayesfm import sums
-from bayesfm.sums import LANES, inner, total
+from bayesfm.sums import FOLD, inner, total
 
 EPS = np.finfo(np.float32).eps
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, LANES - 1, LANES, LANES + 1, 3 * LANES, LANES**2 + 1])
+@pytest.mark.parametrize("n", [0, 1, 2, FOLD - 1, FOLD, FOLD + 1, 3 * FOLD, FOLD**2 + 1])
 def test_total_has_every_term_once(n: int) -> None:
     x = np.random.default_rng(n).integers(-9, 10, n)  # integers: float32 adds them without error
     assert float(total(jnp.asarray(x, jnp.float32))) == x.sum()
@@ -21,9 +21,9 @@ def test_total_has_every_term_once(n: int) -> None:
 def test_error_of_total_grows_with_the_logarithm() -> None:
     x = np.full(2_000_003, 0.1, np.float32)  # equal terms: the roundings of a running sum all go one way
     exact = math.fsum(x.tolist())
-    # One rounding per level of a binary tree within blocks, bounded by LANES per block for a plain loop.
-    levels = math.ceil(math.log(len(x), LANES))
-    worst = levels * LANES * EPS / 2
+    # One rounding per level of a binary tree within blocks, bounded by FOLD per block for a plain loop.
+    levels = math.ceil(math.log(len(x), FOLD))
+    worst = levels * FOLD * EPS / 2
     assert abs(float(total(jnp.asarray(x))) - exact) / exact < worst
     running = float(np.cumsum(x)[-1])
     assert abs(running - exact) / exact > worst  # what a running sum would do
@@ -44,5 +44,5 @@ def test_inner_broadcasts() -> None:
 
 
 def test_total_uses_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "LANES", 4)
+    monkeypatch.setattr(sums, "FOLD", 4)
     assert float(total(jnp.arange(101.0))) == 5050

@@ -99,6 +99,7 @@ def rows_of_unit(unit: Unit, layout: Layout) -> np.ndarray:
     code = unit.rows.code[:n]
     check_row_groups(unit.rows, code, layout.num_padded)
     if isinstance(unit, FieldUnit):
+        check_own_group(unit, code, layout)
         one_hot = np.zeros((n, len(unit.features) + 1))
         one_hot[np.arange(n), code] = 1
         return one_hot[:, :-1]
@@ -106,6 +107,14 @@ def rows_of_unit(unit: Unit, layout: Layout) -> np.ndarray:
     assert unit.rows.num_owners == len(X)
     check_steps(unit.steps, X, len(X))
     return X[code]
+
+
+def check_own_group(unit: FieldUnit, code: np.ndarray, layout: Layout) -> None:
+    """Named if and only if every row has a level, and these levels are the members of one group."""
+    members = [np.flatnonzero(layout.group == g).tolist() for g in range(layout.num_groups)]
+    own = sorted(unit.features.tolist())
+    whole = max(code) < len(own) and own in members
+    assert unit.own_group == (members.index(own) if whole else None)
 
 
 def check_layout(layout: Layout, design: Design) -> None:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+
+import jax
 import pytest
 
-from bayesfm.estimators import FMRegressor
-from tests.estimators.data import quick, ratings
+from bayesfm.diagnostics import ConvergenceWarning
+from bayesfm.estimators import FMRegressor, base
+from tests.estimators.data import quick, random_engine, ratings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Many shapes are sampled once each, so compiling is what takes time: a third less without optimizations."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def no_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random numbers for draws, where only what stands around them is looked at."""
+    monkeypatch.setitem(base.ENGINES, "gibbs", random_engine)
+
+
+@pytest.fixture(scope="package")
 def fitted() -> FMRegressor:
     """A model of the ratings, fitted once."""
-    import warnings
-
-    from bayesfm.diagnostics import ConvergenceWarning
-
     X, y = ratings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -10,7 +10,7 @@ from tests.inference.gibbs import joint
 from tests.statistics import assert_no_alarm, ks_exact
 
 CASES = {
-    "two fields, joint": {"kind": "fields", "rank": 3, "factor_block": 3},
+    "two fields, joint": {"kind": "fields", "rank": 3, "factor_block": 3, "mu0_v": 0.0},
     "two fields, overlapping blocks": {"kind": "fields", "rank": 3, "factor_block": 2, "weighted": True},
     "two fields, factor by factor, many tiles": {"kind": "fields", "rank": 3, "factor_block": 1, "tile": 8},
     "relation block, joint": {"kind": "table", "rank": 3, "factor_block": 3},

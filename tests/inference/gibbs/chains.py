@@ -1,0 +1,83 @@
+"""Many short chains of the sampler at once, without the chain runner."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bayesfm.design import Design
+from bayesfm.design.layout import Layout, build_layout
+from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
+from bayesfm.inference.gibbs.sweep import sweep
+from bayesfm.model import ModelSpec
+
+type Draws = dict[str, jax.Array]
+"""Sites and ``eta`` of all rows."""
+
+
+def data_of(design: Design, y: Any, weight: Any = None, layout: Layout | None = None) -> GibbsData:
+    """What a chain reads, y taken as it is (not centred)."""
+    layout = jax.tree.map(jnp.asarray, build_layout(design) if layout is None else layout)
+
+    def padded(x: Any) -> jax.Array:
+        return jnp.pad(jnp.asarray(x, jnp.float32), (0, layout.num_padded - len(x)))
+
+    weight = np.ones(design.num_rows) if weight is None else weight
+    return GibbsData(layout, padded(y), padded(weight))
+
+
+def draw_chain(
+    key: jax.Array,
+    spec: ModelSpec,
+    data: GibbsData,
+    factor_block: int,
+    num_warmup: int,
+    num_draws: int,
+    thin: int,
+) -> Draws:
+    """Draws of one chain from a dispersed start, each of shape (draw, ...)."""
+    key_start, key_sweeps = jax.random.split(key)
+
+    def one_sweep(t: jax.Array, state: GibbsState) -> GibbsState:
+        return sweep(jax.random.fold_in(key_sweeps, t), state, spec, data, factor_block)
+
+    def one_draw(state: GibbsState, first: jax.Array) -> tuple[GibbsState, Draws]:
+        state = lax.fori_loop(first, first + thin, one_sweep, state)
+        return state, {**to_sites(state, data.layout), "eta": state.eta[: data.layout.num_rows]}
+
+    state = lax.fori_loop(0, num_warmup, one_sweep, initial_state(key_start, spec, data))
+    return lax.scan(one_draw, state, num_warmup + thin * jnp.arange(num_draws))[1]
+
+
+@partial(
+    jax.jit,
+    static_argnames=("num_chains", "factor_block", "num_draws"),
+    compiler_options={"xla_backend_optimization_level": 1},
+)
+def draw_chains(
+    key: jax.Array,
+    spec: ModelSpec,
+    data: GibbsData,
+    *,
+    num_chains: int,
+    factor_block: int,
+    num_warmup: int,
+    num_draws: int,
+    thin: int = 1,
+) -> Draws:
+    """Draws of independent chains, each of shape (chain, draw, ...)."""
+    one = partial(
+        draw_chain,
+        spec=spec,
+        data=data,
+        factor_block=factor_block,
+        num_warmup=num_warmup,
+        num_draws=num_draws,
+        thin=thin,
+    )
+    return jax.vmap(one)(jax.random.split(key, num_chains))
