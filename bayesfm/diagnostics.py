@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,10 +170,10 @@ def _chosen(tree: xr.DataTree, data: xr.Dataset, names: list[str]) -> xr.Dataset
         )
     for name in names:
         if name not in data and "factor" in posterior[name].dims:
-            warnings.warn(
+            _warn(
                 f"{name} is defined only up to sign and order of the factors: its R-hat and effective sample size over "
                 "chains, and its mean, tell nothing about convergence",
-                stacklevel=3,
+                UserWarning,
             )
     return xr.Dataset({name: data[name] if name in data else posterior[name] for name in names})
 
@@ -280,4 +281,9 @@ def warn_if_not_converged(tree: xr.DataTree) -> None:
     """
     found = check_convergence(tree)
     if found:
-        warnings.warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning, stacklevel=2)
+        _warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning)
+
+
+def _warn(message: str, category: type[Warning]) -> None:
+    """A warning that points at the first line outside this package."""
+    warnings.warn(message, category, skip_file_prefixes=(str(Path(__file__).parent),))

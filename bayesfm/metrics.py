@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 __all__ = [
     "crps",
@@ -16,9 +16,9 @@ __all__ = [
 
 
 def rmse(
-    y: Float[np.ndarray, " n"],
-    prediction: Float[np.ndarray, " n"],
-    sample_weight: Float[np.ndarray, " n"] | None = None,
+    y: ArrayLike,
+    prediction: ArrayLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Root mean squared error.
 
@@ -46,9 +46,9 @@ def rmse(
 
 
 def mae(
-    y: Float[np.ndarray, " n"],
-    prediction: Float[np.ndarray, " n"],
-    sample_weight: Float[np.ndarray, " n"] | None = None,
+    y: ArrayLike,
+    prediction: ArrayLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Mean absolute error; parameters as in :func:`rmse`.
 
@@ -63,9 +63,9 @@ def mae(
 
 
 def interval_coverage(
-    y: Float[np.ndarray, " n"],
-    intervals: Float[np.ndarray, "n 2"],
-    sample_weight: Float[np.ndarray, " n"] | None = None,
+    y: ArrayLike,
+    intervals: ArrayLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Share of rows whose y lies in its interval, ends included.
 
@@ -95,9 +95,7 @@ def interval_coverage(
     return float(_average((ends[:, 0] <= y) & (y <= ends[:, 1]), sample_weight))
 
 
-def mean_interval_width(
-    intervals: Float[np.ndarray, "n 2"], sample_weight: Float[np.ndarray, " n"] | None = None
-) -> float:
+def mean_interval_width(intervals: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean width of intervals: of two methods with the right coverage, the one with narrower intervals knows more.
 
     Parameters
@@ -121,9 +119,7 @@ def mean_interval_width(
     return float(_average(ends[:, 1] - ends[:, 0], sample_weight))
 
 
-def mean_log_density(
-    log_density: Float[np.ndarray, " n"], sample_weight: Float[np.ndarray, " n"] | None = None
-) -> float:
+def mean_log_density(log_density: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean log predictive density per row, in nats; larger is better, and it is a proper score.
 
     Parameters
@@ -150,9 +146,9 @@ def mean_log_density(
 
 
 def crps(
-    y: Float[np.ndarray, " n"],
-    draws: Float[np.ndarray, "... n"],
-    sample_weight: Float[np.ndarray, " n"] | None = None,
+    y: ArrayLike,
+    draws: ArrayLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Mean continuous ranked probability score of predictive draws: E|Y - y| - E|Y - Y'| / 2; smaller is better.
 

@@ -58,11 +58,11 @@ def _field(
 ) -> tuple[BlockArrays, np.ndarray, np.ndarray]:
     """A one-hot block from column ``start`` on, the features it keeps, the hashes of its unseen levels."""
     known = index < block.num_features
-    kept, size, known_index = _compact(index[known], block.num_features)
+    kept, size, known_index = _compact_features(index[known], block.num_features)
     new, hashes = np.empty(len(index), np.int32), np.zeros(0, np.uint32)
     new[known] = known_index
     if not known.all():
-        late, _, late_index = _compact(index[~known] - block.num_features, len(block.unseen))
+        late, late_index = _compact(index[~known] - block.num_features, len(block.unseen))
         new[~known] = size + late_index
         hashes = padded(block.unseen[late], _bucket(len(late)))
     return BlockArrays(None, jnp.asarray(padded(new, room)), start, start + size, len(hashes)), kept, hashes
@@ -76,9 +76,9 @@ def _table(
     if block.index is None:
         X, num_rows, rows = block.X[index[0] : index[-1] + 1], room, None
     else:
-        used, _, new = _compact(index, block.num_block_rows)
+        used, new = _compact(index, block.num_block_rows)
         X, num_rows, rows = block.X[used], _bucket(len(used)), jnp.asarray(padded(new, room), jnp.int32)
-    kept, size, column = _compact(X.indices, block.num_features)
+    kept, size, column = _compact_features(X.indices, block.num_features)
     entries = _bucket(X.nnz)
     row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
     table = TableArrays(
@@ -90,18 +90,21 @@ def _table(
     return BlockArrays(table, rows, start, start + size), kept, np.zeros(0, np.uint32)
 
 
-def _compact(index: Int[np.ndarray, " z"], size: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """Number the distinct entries anew: (entries that are kept, room for them, new index).
+def _compact_features(index: Int[np.ndarray, " z"], p: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """Number the features in an index anew: (features that are kept, room for them, new index).
 
-    All entries are kept where that takes no more room.
+    All p are kept where that takes no more room: nothing has to be gathered then.
     """
+    kept, new = _compact(index, p)
+    room = _bucket(len(kept))
+    return (np.arange(p), p, index) if room >= p else (kept, room, new)
+
+
+def _compact(index: Int[np.ndarray, " z"], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct entries of an index, sorted, and the place of each entry among them."""
     present = np.zeros(size, bool)
     present[index] = True
-    kept = np.flatnonzero(present)
-    room = _bucket(len(kept))
-    if room >= size:
-        return np.arange(size), size, index
-    return kept, room, (np.cumsum(present, dtype=np.int32) - 1)[index]
+    return np.flatnonzero(present), (np.cumsum(present, dtype=np.int32) - 1)[index]
 
 
 def _bucket(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -111,7 +112,9 @@ def test_raw_factors_come_with_a_word(tree: xr.DataTree, name: str) -> None:
         UserWarning, match=f"{name} is defined only up to sign and order of the factors"
     ) as caught:
         summary(tree, [name, "w0"])
-    assert [w.filename for w in caught] == [__file__]
+    assert len(caught) == 1
+    if os.environ.get("BAYESFM_TYPECHECK") != "1":  # which puts its own frames in between
+        assert caught[0].filename == __file__
 
 
 def test_good_draws_are_let_through(tree: xr.DataTree) -> None:

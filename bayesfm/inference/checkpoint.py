@@ -119,7 +119,7 @@ class FolderStore:
         out = []
         for title, part in zip(("posterior", "sample_stats"), shapes, strict=True):
             group = root.require_group(title)
-            arrays = {}
+            arrays: dict[str, Any] = {}
             for name, s in part.items():
                 per_chunk = max(1, (1 << 22) // max(1, int(np.prod(s.shape)) * s.dtype.itemsize))
                 chunks = (1, min(per_chunk, options.num_samples), *(max(1, d) for d in s.shape))

@@ -16,7 +16,7 @@ from tests.estimators.data import quick, random_engine, ratings
 @pytest.fixture(scope="package", autouse=True)
 def quick_compilation() -> Iterator[None]:
     """Many shapes are sampled once each, so compiling is what takes time: a third less without optimizations."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

@@ -1,7 +1,7 @@
 """Moves along directions that the likelihood cannot see: exact, nearly free, and the cure for the slowest directions.
 
-Where every row has exactly one feature of a field (x = 1) and the field has a prior group of its own, eta stays what it is
-when
+Where every row has exactly one feature of a field (x = 1) and the field has a prior group of its own, eta stays what
+it is when
 
 - w0 goes up and all w of the field, with their group mean, go down (:func:`shift_w`);
 - all v_f of the field, with their group mean, are shifted by delta_f, and every other feature l pays for it:
@@ -9,9 +9,9 @@ when
 - and, in a model of two such fields only, the v_f of one field are multiplied by c and those of the other by 1/c, with
   their hyperparameters (:func:`rescale`).
 
-Each is a group of transformations with invariant measure; drawing the group element from the density along the orbit, times
-the Jacobian, leaves the posterior invariant (Liu & Sabatti 2000, Generalised Gibbs sampler and multigrid Monte Carlo,
-Biometrika 87, theorem 1).
+Each is a group of transformations with invariant measure; drawing the group element from the density along the orbit,
+times the Jacobian, leaves the posterior invariant (Liu & Sabatti 2000, Generalised Gibbs sampler and multigrid Monte
+Carlo, Biometrika 87, theorem 1).
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def rescale(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     """(v, mu_v, lambda_v) -> (c v, c mu_v, lambda_v / c^2) in one of two fields, 1/c in the other, factor by factor.
 
     Everything but the two Gamma priors of lambda cancels against the Jacobian; what is left is, for x = 2 log c - s,
-    a density proportional to exp(-omega cosh x). It is drawn from by one step of slice sampling, whose slice is known in
-    closed form.
+    a density proportional to exp(-omega cosh x). It is drawn from by one step of slice sampling, whose slice is known
+    in closed form.
     """
     (i, g), (j, h) = whole_fields(layout)
     rate, allowed = spec.prior_v.scale_rate(state.hyper_v)  # -rate / (2 c^2) is the log density of scaling by c

@@ -250,7 +250,8 @@ def _add_to_rows(x: Float[Array, "D m"], now: Steps, change: Float[Array, "D L C
     """Add to the rows of a step; every row occurs once, the padding adds zero."""
     if now.slot is None:
         return x.at[:, now.row].add(change)
-    return x + _with_sentinel(change.reshape(x.shape[0], -1))[:, now.slot]
+    D, L, C = change.shape
+    return x + _with_sentinel(change.reshape(D, L * C))[:, now.slot]
 
 
 def _set_features(
