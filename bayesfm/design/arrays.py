@@ -94,7 +94,7 @@ class DesignArrays:
         unseen_group = jnp.asarray(np.concatenate(group), jnp.int32)
         return cls(tuple(blocks), design.num_rows, design.num_features, unseen_group)
 
-    def row_summary(self, predictor: Summaries, theta: Float[Array, "K p+u"]) -> Float[Array, "K n"]:
+    def row_summary(self, predictor: Summaries, theta: Float[Array, "K all"]) -> Float[Array, "K n"]:
         """Summary of every row: all blocks gathered and combined.
 
         ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are

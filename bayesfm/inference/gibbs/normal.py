@@ -38,7 +38,7 @@ def information(
         return pack(full, rhs)
     # One fusion per row of the triangle; sums over rows are unrolled so that the lanes stay the inner loop.
 
-    def triangle_row(i: int) -> Float[Array, "i+1 C"]:
+    def triangle_row(i: int) -> Float[Array, "_ C"]:
         return _over(L, lambda row: weighted[: i + 1, row] * h[i, row])
 
     return jnp.concatenate([*map(triangle_row, range(D)), rhs])

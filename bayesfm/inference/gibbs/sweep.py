@@ -112,7 +112,7 @@ def _codes(unit: Unit) -> Int[Array, " n_pad"] | None:
     return None if isinstance(unit, RowsUnit) else unit.rows.code
 
 
-def _summary(predictor: FM, unit: Unit, theta: Float[Array, "K m"], layout: Layout) -> Float[Array, "K m+1"]:
+def _summary(predictor: FM, unit: Unit, theta: Float[Array, "K m"], layout: Layout) -> Float[Array, "K rows"]:
     """Summaries of a unit's own rows, the last one that of a row without owner: zero."""
     if isinstance(unit, RowsUnit):
         return predictor.summarize(unit.table, theta)

@@ -255,8 +255,8 @@ def _add_to_rows(x: Float[Array, "D m"], now: Steps, change: Float[Array, "D L C
 
 
 def _set_features(
-    theta: Float[Array, "D p+1"], now: Steps, new: Float[Array, "D J"]
-) -> Float[Array, "D p+1"]:
+    theta: Float[Array, "D p"], now: Steps, new: Float[Array, "D J"]
+) -> Float[Array, "D p"]:
     """Put the features of a step back."""
     if now.place is None:
         return theta.at[:, now.feature].set(new)
