@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bayesfm._checks import check_count
@@ -73,26 +74,27 @@ class FM:
         return jnp.concatenate([E, s[1:] + t[1:]])
 
     @staticmethod
-    def derivative(q: Float[Array, "B ..."], x: Float[Array, "..."] | float = 1.0) -> Float[Array, "B+1 ..."]:
+    def derivative(q: Float[Array, "B ..."], x: ArrayLike = 1.0) -> Float[Array, "B+1 ..."]:
         """h = d eta / d (w_j, v_j) = x (1, q), where q is the Q of all *other* features of the row."""
-        return x * jnp.concatenate([jnp.ones_like(q, shape=(1, *q.shape[1:])), q])
+        return jnp.asarray(x) * jnp.concatenate([jnp.ones_like(q, shape=(1, *q.shape[1:])), q])
 
     @staticmethod
     def step(
-        u: Float[Array, "B ..."], x: Float[Array, "..."], delta: Float[Array, "B+1 ..."]
+        u: Float[Array, "B ..."], x: ArrayLike, delta: Float[Array, "B+1 ..."]
     ) -> Float[Array, "B+1 ..."]:
         """Change of a summary when theta_j of a feature with value x moves by delta.
 
         ``u`` is the Q of the features that share the summary with j. In matrix form the change is M delta with
         M = x [[1, u'], [0, I]].
         """
+        x = jnp.asarray(x)
         dq = x * delta[1:]
         return jnp.concatenate([x * delta[:1] + inner(u, dq)[None], dq])
 
     @staticmethod
     def pull_back(
         u: Float[Array, "B ..."],
-        x: Float[Array, "..."],
+        x: ArrayLike,
         G: Float[Array, "B+1 B+1 ..."],
         g: Float[Array, "B+1 ..."],
     ) -> tuple[Float[Array, "B+1 B+1 ..."], Float[Array, "B+1 ..."]]:
@@ -100,6 +102,7 @@ class FM:
 
         ``M`` is the matrix of :meth:`step`.
         """
+        x = jnp.asarray(x)
         W, A, C = G[0, 0], G[0, 1:], G[1:, 1:]
         top = W * u + A
         lower = u[:, None] * top[None] + A[:, None] * u[None] + C
