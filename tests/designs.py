@@ -1,6 +1,6 @@
 """Small random designs of every kind that the engine tells apart, with their awkward corners in each.
 
-Empty rows, columns of zeros, equal rows and columns, levels that no row has, rows without a level, one row, one feature.
+Empty rows, columns of zeros, equal rows and columns, levels that no row has, rows without a level, one row or feature.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def table(rng: np.random.Generator, name: str, m: int, p: int, n: int = N) -> Bl
 def rows(rng: np.random.Generator, name: str, p: int, n: int = N) -> Block:
     """A sparse matrix of data rows, entries stored twice, in two interleaved prior groups."""
     X = sparse.coo_array(sparse_values(rng, n, p))
-    halves = sparse.coo_array(
-        (np.tile(X.data / 2, 2), (np.tile(X.row, 2), np.tile(X.col, 2))), shape=X.shape
-    )
+    halves = sparse.coo_array((np.tile(X.data / 2, 2), (np.tile(X.row, 2), np.tile(X.col, 2))), shape=X.shape)
     return Block.create(name, halves, groups=[f"{name} {j % 2}" for j in range(p)])
 
 

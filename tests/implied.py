@@ -18,7 +18,11 @@ type Draw = Callable[[], Any]
 def random_numbers(gamma: Callable[[jax.Array], jax.Array], normal: float) -> Iterator[None]:
     """Inside, a standard gamma of shape a is ``gamma(a)`` and a standard normal is ``normal``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.random, "gamma", lambda key, a, shape=None, *_: gamma(jnp.broadcast_to(a, shape or jnp.shape(a))))
+        patch.setattr(
+            jax.random,
+            "gamma",
+            lambda key, a, shape=None, *_: gamma(jnp.broadcast_to(a, shape or jnp.shape(a))),
+        )
         patch.setattr(jax.random, "normal", lambda key, shape=(), dtype=float: jnp.full(shape, normal, dtype))
         yield
 

@@ -99,11 +99,15 @@ def log_joint(
     lp = stats.gamma.logpdf(alpha, prior["a0"] / 2, scale=2 / prior["b0"])
     lp += stats.norm.logpdf(w0, prior["mean"], prior["precision"] ** -0.5)
     for x in ("w", "v"):
-        values, lam, mu = (a[:, None] if a.ndim == 1 else a for a in (sites[x], sites[f"lambda_{x}"], sites[f"mu_{x}"]))
+        values, lam, mu = (
+            a[:, None] if a.ndim == 1 else a for a in (sites[x], sites[f"lambda_{x}"], sites[f"mu_{x}"])
+        )
         for f in range(values.shape[1]):
             for g in range(len(lam)):
                 lp += stats.gamma.logpdf(lam[g, f], prior[f"a0_{x}"] / 2, scale=2 / prior[f"b0_{x}"])
-                lp += stats.norm.logpdf(mu[g, f], prior[f"mu0_{x}"], (prior[f"beta0_{x}"] * lam[g, f]) ** -0.5)
+                lp += stats.norm.logpdf(
+                    mu[g, f], prior[f"mu0_{x}"], (prior[f"beta0_{x}"] * lam[g, f]) ** -0.5
+                )
             for j, g in enumerate(group):
                 lp += stats.norm.logpdf(values[j, f], mu[g, f], lam[g, f] ** -0.5)
     at = eta(X, w0, sites["w"], sites["v"])

@@ -56,7 +56,9 @@ def ks_exact(sample: np.ndarray, distribution: stats.rv_continuous) -> float:
 
 def mcse(draws: np.ndarray) -> np.ndarray:
     """Monte Carlo standard error of the mean over the first two axes (chain, draw)."""
-    return np.asarray(array_stats.mcse(np.asarray(draws, np.float64), chain_axis=0, draw_axis=1, method="mean"))
+    return np.asarray(
+        array_stats.mcse(np.asarray(draws, np.float64), chain_axis=0, draw_axis=1, method="mean")
+    )
 
 
 def z_test(difference: np.ndarray, standard_error: np.ndarray) -> np.ndarray:

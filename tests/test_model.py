@@ -63,7 +63,9 @@ def data_of(design: Design) -> tuple[np.ndarray, np.ndarray]:
 def numpyro_log_density(design: Design, rank: int, sites: dict[str, Any], y: Any, weight: Any) -> jax.Array:
     arrays = DesignArrays.from_design(design, jnp.zeros(()).dtype)
     args = (replace(SPEC, predictor=FM(rank)), arrays, jnp.asarray(design.groups), len(design.group_names))
-    sites = {name: jnp.asarray(x) for name, x in sites.items() if rank or name not in ("v", "mu_v", "lambda_v")}
+    sites = {
+        name: jnp.asarray(x) for name, x in sites.items() if rank or name not in ("v", "mu_v", "lambda_v")
+    }
     return log_density(numpyro_model, args, {"y": jnp.asarray(y), "weight": weight}, sites)[0]
 
 
@@ -74,7 +76,9 @@ def test_log_density_is_the_sum_over_sites(kind: str, rank: int) -> None:
     sites, (y, weight) = random_sites(design, rank), data_of(design)
     expected = reference.log_joint(naive_rows(design), y, weight, design.groups, sites, NUMBERS)
     with jax.enable_x64():
-        np.testing.assert_allclose(numpyro_log_density(design, rank, sites, y, jnp.asarray(weight)), expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            numpyro_log_density(design, rank, sites, y, jnp.asarray(weight)), expected, rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -148,11 +152,15 @@ def test_an_empty_group_keeps_its_prior() -> None:
     with jax.enable_x64():
         arrays, groups = DesignArrays.from_design(design, np.float64), jnp.asarray(design.groups)
         one, two = (
-            log_density(numpyro_model, (replace(SPEC, predictor=FM(1)), arrays, groups, G), {"y": jnp.asarray(y)}, s)[0]
+            log_density(
+                numpyro_model, (replace(SPEC, predictor=FM(1)), arrays, groups, G), {"y": jnp.asarray(y)}, s
+            )[0]
             for G, s in ((1, sites), (2, more))
         )
         half = {"mu": jnp.asarray([0.5]), "lambda": jnp.asarray([0.5])}
-        np.testing.assert_allclose(two - one, SPEC.prior_w.log_hyper(half) + SPEC.prior_v.log_hyper(half), rtol=1e-9)
+        np.testing.assert_allclose(
+            two - one, SPEC.prior_w.log_hyper(half) + SPEC.prior_v.log_hyper(half), rtol=1e-9
+        )
 
 
 def test_dictionary_and_back() -> None:

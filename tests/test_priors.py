@@ -48,7 +48,17 @@ def test_lambda_has_mu_integrated_out(groups: list[np.ndarray]) -> None:
         for f in range(2):
             own = x[:, f]
             at = [
-                np.log(integrate.quad(lambda mu, lam=lam, own=own: np.exp(log_density(own, mu, lam, PRIOR)), -30, 30, points=[0, 1], limit=200, epsabs=0, epsrel=1e-10)[0])
+                np.log(
+                    integrate.quad(
+                        lambda mu, lam=lam, own=own: np.exp(log_density(own, mu, lam, PRIOR)),
+                        -30,
+                        30,
+                        points=[0, 1],
+                        limit=200,
+                        epsabs=0,
+                        epsrel=1e-10,
+                    )[0]
+                )
                 for lam in grid
             ]
             expected = stats.gamma.logpdf(grid, shape[g, f], scale=1 / rate[g, f])
@@ -93,7 +103,9 @@ def test_random_draws_have_the_distribution(groups: list[np.ndarray]) -> None:
         p_values[f"lambda{i}"] = ks_exact(lam[own], stats.gamma(shape[i], scale=1 / rate[i]))
         p_values[f"mu{i}"] = ks_exact(z[own], stats.norm)
         p_values[f"correlation{i}"] = float(z_test(np.corrcoef(lam[own], z[own])[0, 1], N**-0.5))
-        p_values[f"columns{i}"] = float(z_test(np.corrcoef(z[:, i[0], 0], z[:, (i[0] + 1) % 3, 1])[0, 1], N**-0.5))
+        p_values[f"columns{i}"] = float(
+            z_test(np.corrcoef(z[:, i[0], 0], z[:, (i[0] + 1) % 3, 1])[0, 1], N**-0.5)
+        )
     assert_no_alarm(p_values)
 
 

@@ -90,7 +90,9 @@ class DesignArrays:
             _block_arrays(b, int(lo), int(hi), dtype)
             for b, lo, hi in zip(design.blocks, starts, starts[1:], strict=False)
         ]
-        group = [np.full(len(b.unseen), design.groups[lo]) for b, lo in zip(design.blocks, starts, strict=False)]
+        group = [
+            np.full(len(b.unseen), design.groups[lo]) for b, lo in zip(design.blocks, starts, strict=False)
+        ]
         unseen_group = jnp.asarray(np.concatenate(group), jnp.int32)
         return cls(tuple(blocks), design.num_rows, design.num_features, unseen_group)
 

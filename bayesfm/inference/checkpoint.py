@@ -128,7 +128,9 @@ class FolderStore:
                     if self._resume
                     else group.create_array(name, shape=lead + s.shape, chunks=chunks, dtype=s.dtype)
                 )
-                if self._resume and arrays[name].shape[1] != options.num_samples:  # a run that was stopped early
+                if (
+                    self._resume and arrays[name].shape[1] != options.num_samples
+                ):  # a run that was stopped early
                     arrays[name].resize((options.num_chains, options.num_samples, *s.shape))
             out.append(arrays)
         return out[0], out[1]

@@ -132,7 +132,9 @@ def test_streams_are_the_moments_of_the_draws() -> None:
     stream = draws.streams["first"]
     np.testing.assert_allclose(stream.mean, eta.mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(stream.parameter_variance, eta.var(axis=1), rtol=1e-3)
-    np.testing.assert_allclose(stream.noise_variance, np.tile((1 / draws.sites["alpha"]).mean(1), (10, 1)).T, rtol=1e-5)
+    np.testing.assert_allclose(
+        stream.noise_variance, np.tile((1 / draws.sites["alpha"]).mean(1), (10, 1)).T, rtol=1e-5
+    )
     assert stream.num_draws == 12
     mean, parameter, _ = stream.pooled()
     np.testing.assert_allclose(mean, eta.mean(axis=(0, 1)), rtol=1e-5)
@@ -164,7 +166,9 @@ def test_checkpointed_run_is_the_same_run(tmp_path: Path, on_disk: bool) -> None
 
 
 @pytest.mark.parametrize("stop", [3, 9, 18])
-def test_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+def test_interrupted_run_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
     monkeypatch.setattr(chains, "PIECE_SECONDS", 0.0)
     design, _ = ratings()
     options = replace(OPTIONS, checkpoint=tmp_path / "run")
@@ -255,10 +259,14 @@ def _python(program: str, status: int = 0) -> None:
     root = Path(__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], env=env, cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=env,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == status, done.stderr
-
 
 
 def test_streams_draw_unseen_levels_from_the_prior() -> None:

@@ -35,7 +35,9 @@ def test_alpha_has_the_gamma_conditional(data: dict[str, np.ndarray]) -> None:
     lp = stats.gamma.logpdf(grid, 1.5, scale=1.0)
     for y, eta, weight in zip(data["y"], data["eta"], data["weight"], strict=True):
         lp = lp + weight * stats.norm.logpdf(y, eta, grid**-0.5)
-    np.testing.assert_allclose(np.diff(lp), np.diff(stats.gamma.logpdf(grid, shape, scale=1 / rate)), rtol=1e-10)
+    np.testing.assert_allclose(
+        np.diff(lp), np.diff(stats.gamma.logpdf(grid, shape, scale=1 / rate)), rtol=1e-10
+    )
 
 
 def test_a_weight_counts_rows(data: dict[str, np.ndarray]) -> None:
@@ -43,7 +45,9 @@ def test_a_weight_counts_rows(data: dict[str, np.ndarray]) -> None:
     repeated = {name: np.repeat(x, whole["weight"].astype(int)) for name, x in data.items()}
     repeated["weight"] = np.ones(10)
     for ours, theirs in zip(
-        gamma_shape_and_rate(lambda: update(whole)), gamma_shape_and_rate(lambda: update(repeated)), strict=True
+        gamma_shape_and_rate(lambda: update(whole)),
+        gamma_shape_and_rate(lambda: update(repeated)),
+        strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
@@ -64,7 +68,9 @@ def test_augmentation_is_the_weighted_response(data: dict[str, np.ndarray]) -> N
 def test_distribution_and_prior() -> None:
     with jax.enable_x64():
         y = LIKELIHOOD.distribution(jnp.array([1.0, 2.0]), {"alpha": jnp.asarray(4.0)})
-        np.testing.assert_allclose(y.log_prob(jnp.array([0.5, 3.0])), stats.norm.logpdf([0.5, 3.0], [1, 2], 0.5))
+        np.testing.assert_allclose(
+            y.log_prob(jnp.array([0.5, 3.0])), stats.norm.logpdf([0.5, 3.0], [1, 2], 0.5)
+        )
         expected = stats.gamma.logpdf(0.7, 1.5, scale=1.0)
         np.testing.assert_allclose(LIKELIHOOD.log_prior({"alpha": jnp.asarray(0.7)}), expected)
         with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:

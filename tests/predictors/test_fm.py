@@ -126,7 +126,9 @@ def test_step_is_the_change_of_the_summary(row: dict[str, np.ndarray]) -> None:
     with jax.enable_x64():
         u = naive_summary(row, [0, 4])[1:]
         change = naive_summary(moved(row, j, delta), own) - naive_summary(row, own)
-        np.testing.assert_allclose(FM(3).step(u, row["x"][j], jnp.asarray(delta)), change, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(
+            FM(3).step(u, row["x"][j], jnp.asarray(delta)), change, rtol=1e-12, atol=1e-14
+        )
 
 
 def test_pull_back_is_the_transpose_of_step(row: dict[str, np.ndarray]) -> None:
@@ -167,7 +169,9 @@ def test_split_and_join() -> None:
     np.testing.assert_array_equal(FM(2).join(**parts), theta)
 
 
-@pytest.mark.parametrize(("rank", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError), ("8", TypeError)])
+@pytest.mark.parametrize(
+    ("rank", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError), ("8", TypeError)]
+)
 def test_rank_is_a_count(rank: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="rank must be"):
         FM(rank)  # type: ignore[arg-type]

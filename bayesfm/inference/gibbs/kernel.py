@@ -78,7 +78,9 @@ class GibbsKernel:
             out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
         return out
 
-    def _unseen_theta(self, key: Key[Array, ""], state: GibbsState, design: DesignArrays) -> Float[Array, "K u"]:
+    def _unseen_theta(
+        self, key: Key[Array, ""], state: GibbsState, design: DesignArrays
+    ) -> Float[Array, "K u"]:
         spec, group = self.spec, design.unseen_group
         if group is None or not group.shape[0]:
             return jnp.zeros((spec.predictor.width, 0), state.w0.dtype)

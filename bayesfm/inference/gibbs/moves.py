@@ -89,7 +89,9 @@ def rescale(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     in closed form.
     """
     (i, g), (j, h) = whole_fields(layout)
-    rate, allowed = spec.prior_v.scale_rate(state.hyper_v)  # -rate / (2 c^2) is the log density of scaling by c
+    rate, allowed = spec.prior_v.scale_rate(
+        state.hyper_v
+    )  # -rate / (2 c^2) is the log density of scaling by c
     s = 0.5 * jnp.log(rate[g] / rate[h])
     omega = jnp.sqrt(rate[g] * rate[h])
     key_height, key_place = jax.random.split(key)
@@ -124,5 +126,3 @@ def invariant_moves(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, lay
         if can_rescale(layout):
             state = rescale(key_scale, state, spec, layout)
     return state
-
-

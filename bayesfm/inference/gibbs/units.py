@@ -254,9 +254,7 @@ def _add_to_rows(x: Float[Array, "D m"], now: Steps, change: Float[Array, "D L C
     return x + _with_sentinel(change.reshape(D, L * C))[:, now.slot]
 
 
-def _set_features(
-    theta: Float[Array, "D p"], now: Steps, new: Float[Array, "D J"]
-) -> Float[Array, "D p"]:
+def _set_features(theta: Float[Array, "D p"], now: Steps, new: Float[Array, "D J"]) -> Float[Array, "D p"]:
     """Put the features of a step back."""
     if now.place is None:
         return theta.at[:, now.feature].set(new)

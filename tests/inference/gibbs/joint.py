@@ -1,6 +1,6 @@
 """The joint-distribution test: sweeps must leave the joint distribution of parameters and data as it is.
 
-Draw (theta, y) from the model, run m sweeps with y held fixed, and compare with other draws from the model. For an exact
+Draw (theta, y) from the model, run m sweeps with y held fixed, and compare with other draws from it. For an exact
 sampler both samples have one distribution whatever m is: no burn-in, no thinning, independent values.
 
 References
@@ -37,6 +37,7 @@ type Sites = dict[str, Any]
 type Transition = Callable[..., GibbsState]
 """(key, state, spec, data, factor_block) -> state, like ``sweep``."""
 
+
 class Problem(NamedTuple):
     """A small model with data to be drawn; hashable by its name."""
 
@@ -49,7 +50,10 @@ class Problem(NamedTuple):
 
 DESIGNS: dict[str, Callable[[np.random.Generator], Design]] = {
     "fields": lambda rng: Design(
-        [Block.field("user", np.arange(20) % 5, range(5)), Block.field("item", rng.permutation(20) % 3, range(3))]
+        [
+            Block.field("user", np.arange(20) % 5, range(5)),
+            Block.field("item", rng.permutation(20) % 3, range(3)),
+        ]
     ),
     "table": lambda rng: Design(
         [

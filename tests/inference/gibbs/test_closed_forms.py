@@ -43,12 +43,20 @@ def test_rank_zero_is_bayesian_ridge() -> None:
     design = designs.make("everything")
     y, weight = np.random.default_rng(0).normal(size=designs.N), np.resize([1.0, 2.0, 0.0], designs.N)
     draws = draw_chains(
-        jax.random.key(0), spec, data_of(design, y, weight), num_chains=256, factor_block=0, num_warmup=100, num_draws=200
+        jax.random.key(0),
+        spec,
+        data_of(design, y, weight),
+        num_chains=256,
+        factor_block=0,
+        num_warmup=100,
+        num_draws=200,
     )
     X = np.column_stack([np.ones(designs.N), naive_rows(design)])
     prior = np.diag([intercept.precision, *np.full(X.shape[1] - 1, precision_w)])
     P = prior + alpha * X.T @ (weight[:, None] * X)
-    mean = np.linalg.solve(P, prior @ [intercept.mean, *np.full(X.shape[1] - 1, mean_w)] + alpha * X.T @ (weight * y))
+    mean = np.linalg.solve(
+        P, prior @ [intercept.mean, *np.full(X.shape[1] - 1, mean_w)] + alpha * X.T @ (weight * y)
+    )
     both = np.concatenate([draws["w0"][..., None], draws["w"]], axis=-1)
     error = both - mean
     i, j = np.tril_indices(len(mean))
@@ -69,7 +77,9 @@ def test_two_fields_are_bayesian_matrix_factorization(monkeypatch: pytest.Monkey
     seen[2] = 0  # a user who rated nothing
     R = rng.normal(size=seen.shape)
     user, item = np.nonzero(seen)
-    design = Design([Block.field("user", user, range(num_users)), Block.field("item", item, range(num_items))])
+    design = Design(
+        [Block.field("user", user, range(num_users)), Block.field("item", item, range(num_items))]
+    )
     w0, w, v = designs.random_parameters(rng, num_users + num_items, k)
     sites = {"w0": w0, "w": w, "v": v, "alpha": 1.7}
     for x, shape in (("w", (2,)), ("v", (2, k))):
@@ -77,17 +87,23 @@ def test_two_fields_are_bayesian_matrix_factorization(monkeypatch: pytest.Monkey
 
     with jax.enable_x64():
         centre, *noisy = users_drawn(design, sites, R[user, item], monkeypatch)
-        precision, mean = (np.concatenate([sites[f"{n}_w"][:1], sites[f"{n}_v"][0]]) for n in ("lambda", "mu"))
+        precision, mean = (
+            np.concatenate([sites[f"{n}_w"][:1], sites[f"{n}_v"][0]]) for n in ("lambda", "mu")
+        )
         root = np.stack([x - centre for x in noisy])
         for i in range(num_users):
             expected_mean, expected_covariance = reference.matrix_factorization_conditional(
                 R - w0, seen, 1.7, v[num_users:], w[num_users:], precision, mean, i
             )
             np.testing.assert_allclose(centre[:, i], expected_mean, rtol=1e-10, atol=1e-12)
-            np.testing.assert_allclose(root[:, :, i].T @ root[:, :, i], expected_covariance, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                root[:, :, i].T @ root[:, :, i], expected_covariance, rtol=1e-9, atol=1e-12
+            )
 
 
-def users_drawn(design: Design, sites: dict, ratings: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+def users_drawn(
+    design: Design, sites: dict, ratings: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> np.ndarray:
     """theta of the users for no noise, and for a unit noise in each of the K coordinates: (1 + K, K, users)."""
     spec = ModelSpec(predictor=FM(sites["v"].shape[1]))
     layout = jax.tree.map(jnp.asarray, build_layout(design, dtype=np.float64))
@@ -99,7 +115,9 @@ def users_drawn(design: Design, sites: dict, ratings: np.ndarray, monkeypatch: p
     def users(noise: jax.Array) -> jax.Array:
         draw = lambda p, t, *prior_and_noise: normal.draw(p, t, *prior_and_noise[:2], noise[:, None] + 0 * t)  # noqa: E731
         monkeypatch.setattr(units, "draw", draw)
-        theta, _ = sweep_module._sweep_units(jax.random.key(0), state, spec, layout, omega, r, spec.predictor.rank)
+        theta, _ = sweep_module._sweep_units(
+            jax.random.key(0), state, spec, layout, omega, r, spec.predictor.rank
+        )
         return theta[0]
 
     K = spec.predictor.width
@@ -149,10 +167,16 @@ def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: py
             layout = jax.tree.map(jnp.asarray, disguised(kind)[1])
             z = jnp.pad(jnp.asarray(y), (0, layout.num_padded - len(y)))
             omega = 1.7 * (jnp.arange(layout.num_padded) < len(y))
-            state = from_sites({k: jnp.asarray(x) for k, x in sites.items()}, spec, GibbsData(layout, z, omega))
+            state = from_sites(
+                {k: jnp.asarray(x) for k, x in sites.items()}, spec, GibbsData(layout, z, omega)
+            )
 
-            def run(r: jax.Array, layout: Layout = layout, state: object = state, omega: jax.Array = omega) -> tuple:
-                return sweep_module._sweep_units(jax.random.key(0), state, spec, layout, omega, r, factor_block)
+            def run(
+                r: jax.Array, layout: Layout = layout, state: object = state, omega: jax.Array = omega
+            ) -> tuple:
+                return sweep_module._sweep_units(
+                    jax.random.key(0), state, spec, layout, omega, r, factor_block
+                )
 
             r = z - sweep_module.linear_predictor(spec.predictor, layout, state.w0, state.theta)
             theta, r = jax.jit(run)(r)

@@ -83,8 +83,12 @@ class Case:
         y, weight = (jnp.pad(jnp.asarray(x), (0, layout.num_padded - len(x))) for x in (self.y, self.weight))
         data = GibbsData(layout, y, weight)
 
-        def draw(packed: jax.Array, theta: jax.Array, precision: jax.Array, mean: jax.Array, _: jax.Array) -> jax.Array:
-            one = (jnp.arange(len(theta)) == noise.coordinate)[:, None] * (jnp.abs(mean[:1] - noise.mean) < 1e-12)
+        def draw(
+            packed: jax.Array, theta: jax.Array, precision: jax.Array, mean: jax.Array, _: jax.Array
+        ) -> jax.Array:
+            one = (jnp.arange(len(theta)) == noise.coordinate)[:, None] * (
+                jnp.abs(mean[:1] - noise.mean) < 1e-12
+            )
             return normal.draw(packed, theta, precision, mean, one.astype(theta.dtype))
 
         def gamma(a: jax.Array) -> jax.Array:
@@ -130,7 +134,9 @@ def order_of(unit: Unit) -> list[int]:
     if isinstance(unit, FieldUnit):
         return unit.features.tolist()
     p = len(unit.features)
-    return unit.features[[j for bucket in unit.steps for step in bucket.feature for j in step if j < p]].tolist()
+    return unit.features[
+        [j for bucket in unit.steps for step in bucket.feature for j in step if j < p]
+    ].tolist()
 
 
 @lru_cache
@@ -231,7 +237,10 @@ def check_lambda(case: Case, sites: Sites, x: str, i: tuple[int, ...], shape: fl
     lam, mu = jnp.meshgrid(jnp.asarray(grid), jnp.asarray(nodes), indexing="ij")
 
     def along(lam: jax.Array, mu: jax.Array) -> jax.Array:
-        changed = {f"lambda_{x}": sites[f"lambda_{x}"].at[i].set(lam), f"mu_{x}": sites[f"mu_{x}"].at[i].set(mu)}
+        changed = {
+            f"lambda_{x}": sites[f"lambda_{x}"].at[i].set(lam),
+            f"mu_{x}": sites[f"mu_{x}"].at[i].set(mu),
+        }
         return case.log_density({**sites, **changed})
 
     lp = np.asarray(jax.vmap(jax.vmap(along))(lam, mu))

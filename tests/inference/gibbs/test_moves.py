@@ -28,7 +28,9 @@ def problem(kind: str = "fields") -> joint.Problem:
 
 
 def transition(move: Callable) -> Callable:
-    def run(key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int) -> GibbsState:
+    def run(
+        key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
+    ) -> GibbsState:
         return move(key, state, spec, data.layout)
 
     return run
@@ -60,7 +62,13 @@ def joint_state(spec: ModelSpec, data: GibbsData) -> GibbsState:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("shift_w", "fields"), ("shift_w", "rows"), ("shift_v", "fields"), ("shift_v", "table"), ("rescale", "fields")],
+    [
+        ("shift_w", "fields"),
+        ("shift_w", "rows"),
+        ("shift_v", "fields"),
+        ("shift_v", "table"),
+        ("rescale", "fields"),
+    ],
 )
 def test_a_move_leaves_the_joint_distribution(name: str, kind: str) -> None:
     assert_no_alarm(joint.p_values(problem(kind), 10_000, 5, transition=transition(MOVES[name])))
@@ -116,7 +124,10 @@ def test_rescaling_is_left_out_where_its_density_would_be_another() -> None:
 
 
 def test_which_fields_are_whole() -> None:
-    user, item = Block.field("user", np.arange(6) % 3, range(3)), Block.field("item", np.arange(6) % 2, range(2))
+    user, item = (
+        Block.field("user", np.arange(6) % 3, range(3)),
+        Block.field("item", np.arange(6) % 2, range(2)),
+    )
     assert moves.whole_fields(build_layout(Design((user, item)))) == [(0, 0), (1, 1)]
     one_hot = Design((user, item)).to_csr()
     assert moves.whole_fields(build_layout(design_from_matrix(one_hot))) == []  # one group for both
@@ -124,4 +135,6 @@ def test_which_fields_are_whole() -> None:
     assert sorted(g for _, g in moves.whole_fields(build_layout(grouped))) == [0, 1]
     gap = one_hot.toarray()
     gap[0, :3] = 0  # a row without user
-    assert [g for _, g in moves.whole_fields(build_layout(design_from_matrix(gap, groups=[0, 0, 0, 1, 1])))] == [1]
+    assert [
+        g for _, g in moves.whole_fields(build_layout(design_from_matrix(gap, groups=[0, 0, 0, 1, 1])))
+    ] == [1]

@@ -93,7 +93,9 @@ def patch_normal_gamma(patch: pytest.MonkeyPatch, change: Callable[..., Any]) ->
 
     def changed(self: NormalGamma, key: jax.Array, hyper: Any, count: Any, mean: Any, scatter: Any) -> Any:
         shaped = count.reshape(count.shape + (1,) * (mean.ndim - 1))
-        return change(self, lambda scatter: update(self, key, hyper, count, mean, scatter), shaped, mean, scatter)
+        return change(
+            self, lambda scatter: update(self, key, hyper, count, mean, scatter), shaped, mean, scatter
+        )
 
     patch.setattr(NormalGamma, "update", changed)
     return {"transition": retraced()}
@@ -146,7 +148,9 @@ def weight_ignored_in_alpha(patch: pytest.MonkeyPatch, problem: joint.Problem) -
 def residual_not_moved_by_w0(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     sweep_units, before = sweep_module._sweep_units, []
 
-    def changed(key: Any, state: GibbsState, spec: Any, layout: Any, omega: Any, r: jax.Array, block: int) -> Any:
+    def changed(
+        key: Any, state: GibbsState, spec: Any, layout: Any, omega: Any, r: jax.Array, block: int
+    ) -> Any:
         return sweep_units(key, state, spec, layout, omega, r + (state.w0 - before[-1]), block)
 
     def transition(key: jax.Array, state: GibbsState, *args: Any) -> GibbsState:
@@ -342,6 +346,7 @@ SURVIVORS: dict[str, str] = {
     "irreducible, which no test of invariance shows; tests/inference/gibbs/test_units.py does",
 }
 """Mutants that this test does not find, and why."""
+
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,9 @@ def test_sites_and_states_are_inverse() -> None:
 
 
 def whole_sweep(case: Case) -> GibbsState:
-    data = GibbsData(on_device(case.layout), padded(case.z, case.layout), padded(np.sign(case.omega), case.layout))
+    data = GibbsData(
+        on_device(case.layout), padded(case.z, case.layout), padded(np.sign(case.omega), case.layout)
+    )
 
     def run(key: jax.Array) -> GibbsState:
         start, now = jax.random.split(key)
