@@ -76,7 +76,20 @@ def check_steps(steps: tuple[Steps, ...], X: np.ndarray, num_rows: int) -> None:
             expected[:, own] = X[:, own]
             np.testing.assert_array_equal(entries, expected)
             assert np.all((entries != 0).sum(axis=1) <= 1)
+        if bucket.slot is not None:
+            check_way_back(bucket.slot, bucket.row.reshape(S, -1), num_rows)
+        if bucket.place is not None:
+            check_way_back(bucket.place, bucket.feature, p)
     assert sorted(drawn) == list(range(p))
+
+
+def check_way_back(back: np.ndarray, target: np.ndarray, size: int) -> None:
+    """``back`` names the only place in ``target`` of every number below ``size``, or none."""
+    for there, here in zip(back, target, strict=True):
+        for number in range(size):
+            places = np.flatnonzero(here == number).tolist()
+            assert len(places) <= 1
+            assert there[number] == (places[0] if places else len(here))
 
 
 def table_of(unit: TableUnit | RowsUnit) -> np.ndarray:

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.Convergence
 SMALL = FMRegressor(rank=2, num_warmup=20, num_samples=20, num_chains=1)
 
 ROUNDING = (
-    "demands seven equal digits of two runs of one chain in which float32 sums have their terms in another order; "
-    "test_sample_weight.py shows the equivalence in float64, and in law"
+    "demands seven equal digits of two chains whose float32 sums have their terms in another order; "
+    "test_weights_count_rows_in_law shows that weights and repeated rows give one posterior"
 )
 
 

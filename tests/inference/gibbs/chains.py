@@ -46,12 +46,13 @@ def draw_chain(
     def one_sweep(t: jax.Array, state: GibbsState) -> GibbsState:
         return sweep(jax.random.fold_in(key_sweeps, t), state, spec, data, factor_block)
 
-    def one_draw(state: GibbsState, first: jax.Array) -> tuple[GibbsState, Draws]:
-        state = lax.fori_loop(first, first + thin, one_sweep, state)
+    def one_draw(state: GibbsState, sweeps: tuple[jax.Array, jax.Array]) -> tuple[GibbsState, Draws]:
+        state = lax.fori_loop(*sweeps, one_sweep, state)
         return state, {**to_sites(state, data.layout), "eta": state.eta[: data.layout.num_rows]}
 
-    state = lax.fori_loop(0, num_warmup, one_sweep, initial_state(key_start, spec, data))
-    return lax.scan(one_draw, state, num_warmup + thin * jnp.arange(num_draws))[1]
+    last = num_warmup + thin * jnp.arange(1, num_draws + 1)
+    first = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])  # warm-up belongs to the first draw
+    return lax.scan(one_draw, initial_state(key_start, spec, data), (first, last))[1]
 
 
 @partial(
