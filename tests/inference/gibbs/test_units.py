@@ -187,7 +187,7 @@ def test_factor_blocks_cover_all_factors(size: int) -> None:
     blocks = units.FactorBlocks(5, size)
     x = jnp.arange(6.0)[:, None] * jnp.ones(2)
     expected = reference.factor_blocks(5, size)
-    assert blocks.count == len(expected)
+    assert blocks.number == len(expected)
     for i, own in enumerate(expected):
         np.testing.assert_array_equal(blocks.take(x, blocks.start(i))[:, 0], own)
         put = blocks.put(x, blocks.start(i), -jnp.ones((size + 1, 2)))
