@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,11 +40,27 @@ def _set_up_type_checks() -> None:
 _set_up_jax()
 _set_up_type_checks()
 
+import jax  # noqa: E402  after the settings
+
 # The same examples in every run, and no check that depends on the speed of the machine.
 settings.register_profile(
     "bayesfm", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("bayesfm")
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory_maps() -> Iterator[None]:
+    """Forget compiled functions between modules once there are many.
+
+    Each takes some memory maps, of which Linux allows a process 65,530; past that XLA dies without a word.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 10_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

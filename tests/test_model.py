@@ -153,7 +153,10 @@ def test_an_empty_group_keeps_its_prior() -> None:
         arrays, groups = DesignArrays.from_design(design, np.float64), jnp.asarray(design.groups)
         one, two = (
             log_density(
-                numpyro_model, (replace(SPEC, predictor=FM(1)), arrays, groups, G), {"y": jnp.asarray(y)}, s
+                numpyro_model,
+                (replace(SPEC, predictor=FM(1)), arrays, groups, G),
+                {"y": jnp.asarray(y)},
+                jax.tree.map(jnp.asarray, s),
             )[0]
             for G, s in ((1, sites), (2, more))
         )

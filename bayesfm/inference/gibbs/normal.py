@@ -97,7 +97,7 @@ def draw(
 
     References
     ----------
-    Rue (2001), Fast sampling of Gaussian Markov random fields, JRSS B 63, algorithm 2.4 (draw from the canonical form).
+    Rue & Held (2005), Gaussian Markov random fields, algorithm 2.5 (a draw from the canonical form).
     """
     D, J = theta.shape
     solve = _draw_unrolled if D <= UNROLLED else _draw_lapack
@@ -126,6 +126,25 @@ def _equations(
     return G + jnp.eye(theta.shape[0], dtype=G.dtype)[:, :, None] * precision[:, None], b
 
 
+def _diagonal(P: Float[Array, "D D J"]) -> Float[Array, "D J"]:
+    i = np.arange(P.shape[0])
+    return P[i, i]
+
+
+def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D J"]) -> Float[Array, "D J"]:
+    """A lower bound of the pivots, which rounding alone can cross.
+
+    P - Lambda is positive semidefinite, so no pivot (a Schur complement of P) is below its prior precision. Where the
+    data's part is so large that a pivot of that size is lost in the rounding of P (columns of X in the ten thousands,
+    two features always together), the rounding of the diagonal stands for it, which keeps the solve backward stable.
+
+    References
+    ----------
+    Higham (2002), Accuracy and stability of numerical algorithms, 2nd ed., section 10.1.
+    """
+    return jnp.maximum(precision, 4 * jnp.finfo(P.dtype).eps * _diagonal(P))
+
+
 def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, noise: Array) -> Array:
     """Cholesky over lanes, one column at a time, right-hand side carried along as a last row.
 
@@ -133,10 +152,12 @@ def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, n
     """
     D = theta.shape[0]
     P, b = _equations(packed, theta, precision, mean)
+    floor = _pivot_floor(P, precision)
     M = jnp.concatenate([P, b[None]])  # (D + 1, D, J): rows 0..D-1 of P, then b'
     columns = []
-    for _ in range(D):
-        c = M[:, 0] * lax.rsqrt(M[0, 0])
+    for i in range(D):
+        pivot = jnp.maximum(M[0, 0], floor[i])
+        c = jnp.concatenate([pivot[None], M[1:, 0]]) * lax.rsqrt(pivot)
         columns.append(c)
         M = lax.optimization_barrier(M[1:, 1:] - c[1:, None] * c[None, 1:-1])
     solution: list[Array] = [b[0]] * D
@@ -151,6 +172,10 @@ def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, n
 
 def _draw_lapack(packed: Array, theta: Array, precision: Array, mean: Array, noise: Array) -> Array:
     P, b = _equations(packed, theta, precision, mean)
+    # LAPACK's pivots cannot be bounded from within; raising the diagonal by its own rounding does the same.
+    P = P + jnp.eye(P.shape[0], dtype=P.dtype)[:, :, None] * (
+        P.shape[0] * jnp.finfo(P.dtype).eps * _diagonal(P)
+    )
     L = lax.linalg.cholesky(jnp.transpose(P, (2, 0, 1)), symmetrize_input=False)
     y = lax.linalg.triangular_solve(L, b.T[..., None], left_side=True, lower=True)
     x = lax.linalg.triangular_solve(L, y + noise.T[..., None], left_side=True, lower=True, transpose_a=True)

@@ -133,6 +133,11 @@ def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tup
     return sites, np.where(weight > 0, y, 100.0)
 
 
+def eta_of(problem: Problem, sites: Sites) -> np.ndarray:
+    """eta of every chain and row, in float64."""
+    return _eta(naive_rows(problem.design), sites)
+
+
 def _eta(X: np.ndarray, s: Sites) -> np.ndarray:
     q = np.einsum("np,cpk->cnk", X, s["v"], optimize=True)
     pairs = (q**2).sum(2) - (s["v"] ** 2).sum(2) @ (X**2).T

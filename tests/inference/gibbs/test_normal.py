@@ -140,3 +140,20 @@ def test_moments_of_random_draws() -> None:
         spread = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / N)
         p_values |= named(f"covariance {j}", z_test(products.mean(axis=0) - covariance, spread))
     assert_no_alarm(p_values)
+
+
+@pytest.mark.parametrize("scale", [1e9, 1e16])
+def test_a_prior_lost_in_the_rounding_of_the_data_does_not_break_the_solve(scale: float, path: str) -> None:
+    """G = scale * 1 1' + I: the data see only the sum of theta, and 1 + scale is scale in float32."""
+    D, J = 3, 2
+    G = np.full((D, D), scale, np.float32)
+    i, j = np.tril_indices(D)
+    packed = np.tile(np.concatenate([G[i, j], G.sum(1)]), (J, 1)).astype(
+        np.float32
+    )  # theta moves to sum to D
+    ones, zeros = np.ones((D, J), np.float32), np.zeros((D, J), np.float32)
+    noise = np.random.default_rng(0).normal(size=(D, J)).astype(np.float32)
+    new = run_draw(System(packed, zeros, ones, zeros, zeros, zeros), noise)
+    assert np.all(np.isfinite(new))
+    eps = np.finfo(np.float32).eps
+    np.testing.assert_allclose(new.sum(0), D, rtol=0, atol=64 * D * eps * np.abs(new).max() + 4 * scale**-0.5)
