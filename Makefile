@@ -26,10 +26,10 @@ demo: $(STAMPS)/demo  ## install and run the demonstration
 	$(PY) -m bayesfm.cli demo $(ARGS)
 
 test: $(STAMPS)/test  ## install and run the tests, two workers; ARGS="tests/design -n0 -k blocks"
-	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-0} $(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-1} $(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: $(STAMPS)/test  ## the long statistical tests that 'make test' leaves out
-	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-0} $(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-1} $(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 lint: $(STAMPS)/lint  ## ruff, mypy and the import contracts
 	$(PY) -m ruff check .
