@@ -36,7 +36,7 @@ MAX_RHAT = 1.01
 MIN_ESS_PER_CHAIN = 100
 """Both from Vehtari et al. (2021), section 4."""
 FALSE_ALARMS = 0.01
-"""Chance that R-hat of any quantity is reported although all chains are right."""
+"""Chance that any R-hat is larger than what is called chance."""
 MIN_DRAWS = 8
 """Per chain, so that a quarter of it has a variance."""
 
@@ -182,8 +182,8 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     """What speaks against taking the draws as draws from the posterior; an empty list if nothing does.
 
     Every identified quantity is judged, each probe row by itself, by R-hat and by bulk and tail effective sample
-    size (at least 100 per chain). R-hat may reach 1.01, or what it reaches by chance at this effective sample size:
-    the largest of a hundred is above 1.01 in a third of all runs of 400 independent draws in 2 chains.
+    size: R-hat up to 1.01 and 100 effective draws per chain are asked for. The largest R-hat of a hundred is above 1.01
+    by chance in a third of all runs of 400 independent draws in 2 chains; where that explains it, the sentence says so.
 
     Parameters
     ----------
@@ -218,25 +218,28 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     wanted = MIN_ESS_PER_CHAIN * chains
     size = {kind: np.asarray(ess(labelled, method=kind)) for kind in ("bulk", "tail")}
     r = np.asarray(rhat(labelled))
-    limit = _rhat_limit(np.maximum(size["bulk"], wanted), len(values), len(names))
-    found += _finding(names, r, r > limit, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", "num_warmup")
+    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", "num_warmup")
+    # Chains that disagree have a small effective sample size for that reason: it must not excuse them.
+    chance = _chance_rhat(np.maximum(size["bulk"], wanted), len(values), len(names))
+    if np.any(r > MAX_RHAT) and np.all(r <= chance):
+        found[-1] += " Chains of this effective sample size that agree reach that R-hat by chance."
     for kind, x in size.items():
         what = f"{kind} effective sample size below {wanted} ({MIN_ESS_PER_CHAIN} per chain)"
         found += _finding(names, x, x < wanted, what, np.argmin, ".0f", "thin")
     return found
 
 
-def _rhat_limit(ess: np.ndarray, chains: int, count: int) -> np.ndarray:
-    """Bound for R-hat of ``count`` quantities, each of which has two: of location and of spread (folded).
+def _chance_rhat(ess: np.ndarray, chains: int, count: int) -> np.ndarray:
+    """What R-hat of any of ``count`` quantities exceeds in one of a hundred runs whose chains agree.
 
-    The mean square between m half-chains of S effective draws, over that within, is chi2(m - 1) / (m - 1) in units
-    of 1/S, and R-hat^2 = 1 + (that - 1) / S.
+    Each quantity has two, of location and of spread (folded). The mean square between m half-chains of S effective
+    draws, over that within, is chi2(m - 1) / (m - 1) in units of 1/S, and R-hat^2 = 1 + (that - 1) / S.
     """
     from scipy.stats import chi2
 
     halves = 2 * chains
     ratio = chi2.isf(FALSE_ALARMS / (2 * count), halves - 1) / (halves - 1)
-    return np.maximum(MAX_RHAT, np.sqrt(1.0 + (ratio - 1.0) / (ess / halves)))
+    return np.sqrt(1.0 + (ratio - 1.0) / (ess / halves))
 
 
 def _finding(

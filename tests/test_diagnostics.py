@@ -32,7 +32,7 @@ NAMES = [
 ]
 
 
-def make_sites(chains: int = 2, draws: int = 400, seed: int = 0) -> dict[str, np.ndarray]:
+def make_sites(chains: int = 2, draws: int = 2000, seed: int = 0) -> dict[str, np.ndarray]:
     """Independent draws: nothing to complain about."""
     rng = np.random.default_rng(seed)
     sizes = {"feature": 5, "factor": RANK, "group": 2, "probe": PROBES}
@@ -135,7 +135,7 @@ def shift(sites: dict[str, np.ndarray]) -> None:
 
 
 def drift(sites: dict[str, np.ndarray]) -> None:
-    sites["alpha"] += np.linspace(0, 4, 400)
+    sites["alpha"] += np.linspace(0, 4, 2000)
 
 
 def shift_probe(sites: dict[str, np.ndarray]) -> None:
@@ -144,7 +144,7 @@ def shift_probe(sites: dict[str, np.ndarray]) -> None:
 
 def scale_chain(sites: dict[str, np.ndarray]) -> None:
     """Equal in location, unequal in spread: only the folded R-hat sees it."""
-    x = np.random.default_rng(3).normal(size=(2, 400))
+    x = np.random.default_rng(3).normal(size=(2, 2000))
     sites["w0"][...] = x * np.array([[1.0], [6.0]])
 
 
@@ -155,7 +155,10 @@ def scale_chain(sites: dict[str, np.ndarray]) -> None:
         (drift, r"R-hat above 1.01, worst alpha with"),
         (shift_probe, r"R-hat above 1.01, worst eta\[12\] with"),
         (scale_chain, r"R-hat above 1.01, worst w0 with"),
-        (lambda s: autocorrelated(s, "mu_w", 0.8), r"bulk effective sample size below 200 \(100 per chain\)"),
+        (
+            lambda s: autocorrelated(s, "mu_w", 0.96),
+            r"bulk effective sample size below 200 \(100 per chain\)",
+        ),
         (lambda s: s["w0"].fill(1.0), r"w0 never moved"),
         (lambda s: s["w0"].__setitem__((0, 3), np.nan), r"w0 has draws that are not finite"),
     ],
@@ -168,19 +171,23 @@ def test_bad_draws_are_seen(spoil: Any, message: str) -> None:
     assert "the chains have not converged" in str(caught[0].message)
 
 
-def test_false_alarms_are_rare() -> None:
-    """Independent draws: 1 % of runs may be reported, so that 4 of 50 happen in 2 of 1000 suites."""
-    alarms = [bool(check_convergence(make_tree(seed=seed))) for seed in range(50)]
-    assert sum(alarms) < 4
-    literal = [arviz_stats.rhat(np.random.default_rng(s).normal(size=(2, 400, 100))).max() for s in range(20)]
-    assert np.mean(np.array(literal) > 1.01) > 0.1  # what the bound of 1.01 alone would do
+def test_chance_is_called_chance() -> None:
+    """Independent draws: R-hat above 1.01 in some runs, beyond chance in 1 % of them: 4 of 50 in 2 of 1000 suites."""
+    found = [" ".join(check_convergence(make_tree(make_sites(draws=400, seed=seed)))) for seed in range(50)]
+    above = [text for text in found if text]
+    assert all("R-hat above 1.01" in text for text in above)
+    assert len(above) > 2
+    assert sum("by chance" not in text for text in above) < 4
+    sites = make_sites()
+    shift(sites)
+    assert "by chance" not in " ".join(check_convergence(make_tree(sites)))
 
 
 def test_sticky_tails_are_seen() -> None:
     """The centre mixes, but one long excursion makes up all of the upper tail."""
     sites = make_sites()
-    x = np.random.default_rng(1).uniform(-1, 1, size=(2, 400))
-    x[:, 100:130] += 5.0
+    x = np.random.default_rng(1).uniform(-1, 1, size=(2, 2000))
+    x[:, 500:650] += 5.0
     sites["w0"] = x
     assert any(
         "tail effective sample size below 200" in found for found in check_convergence(make_tree(sites))
@@ -190,7 +197,7 @@ def test_sticky_tails_are_seen() -> None:
 def test_one_chain_is_split() -> None:
     assert check_convergence(make_tree(chains=1)) == []
     sites = make_sites(chains=1)
-    sites["alpha"][:, 200:] += 2.0
+    sites["alpha"][:, 1000:] += 2.0
     assert any("R-hat above 1.01, worst alpha" in found for found in check_convergence(make_tree(sites)))
     assert summary(make_tree(sites)).loc["alpha", "r_hat"] > 1.2
 
