@@ -15,11 +15,11 @@ from bayesfm.design.matrices import design_from_matrix
 from bayesfm.design.schema import DesignSchema
 from bayesfm.design.tables import TableEncoder, as_column_list
 
-__all__ = ["DesignEncoder", "TableEncoder"]
+__all__ = ["DesignEncoder", "InputKind", "TableEncoder", "kind_of"]
 
-_InputKind = Literal["table", "matrix", "blocks"]
+InputKind = Literal["table", "matrix", "blocks"]
 
-_KINDS: dict[_InputKind, str] = {"table": "a DataFrame", "matrix": "a matrix", "blocks": "a design"}
+_KINDS: dict[InputKind, str] = {"table": "a DataFrame", "matrix": "a matrix", "blocks": "a design"}
 
 
 class DesignEncoder:
@@ -53,7 +53,7 @@ class DesignEncoder:
         self.categorical = as_column_list(categorical, "categorical")
         self.numeric = as_column_list(numeric, "numeric")
         self.groups = groups
-        self._kind: _InputKind | None = None
+        self._kind: InputKind | None = None
         self._table: TableEncoder | None = None
         self._schema: DesignSchema | None = None
 
@@ -85,7 +85,7 @@ class DesignEncoder:
         -------
         Design
         """
-        kind = _kind_of(X)
+        kind = kind_of(X)
         self._check_options(kind)
         table = TableEncoder(self.categorical, self.numeric) if kind == "table" else None
         if table is not None:
@@ -101,7 +101,7 @@ class DesignEncoder:
         self._schema = None if kind == "table" else design.schema
         return design
 
-    def _check_options(self, kind: _InputKind) -> None:
+    def _check_options(self, kind: InputKind) -> None:
         given = {"categorical": self.categorical, "numeric": self.numeric} if kind != "table" else {}
         wrong = [name for name, columns in given.items() if columns]
         if wrong:
@@ -132,7 +132,7 @@ class DesignEncoder:
         """
         if self._kind is None:
             raise RuntimeError("this DesignEncoder is not fitted: call fit first")
-        kind = _kind_of(X)
+        kind = kind_of(X)
         if kind != self._kind:
             raise TypeError(
                 f"X is {_KINDS[kind]} ({type(X).__name__}), but was {_KINDS[self._kind]} when fitted"
@@ -172,7 +172,8 @@ class DesignEncoder:
         return encoder
 
 
-def _kind_of(X: Any) -> _InputKind:
+def kind_of(X: Any) -> InputKind:
+    """Which of the three ways to encode X applies."""
     if isinstance(X, Block):
         raise TypeError("X is a single Block: pass a list, [block]")
     if isinstance(X, Design) or (isinstance(X, list | tuple) and any(isinstance(b, Block) for b in X)):

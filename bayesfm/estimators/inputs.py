@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from bayesfm._checks import check_count
 from bayesfm.design import Design
-from bayesfm.design.encoding import _kind_of
+from bayesfm.design.encoding import kind_of
 
 __all__ = ["Seed", "check_X", "check_rows", "seed_key"]
 
@@ -26,7 +26,7 @@ MAX_SEED = 2**32 - 1
 def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
     """X as a ``DesignEncoder`` takes it; names and number of its columns checked as scikit-learn wants it."""
     encodable = _with_string_names(X)
-    kind = _kind_of(encodable)
+    kind = kind_of(encodable)
     if kind == "matrix":
         return validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric")
     if kind == "table" or reset:

@@ -1,4 +1,4 @@
-"""Gaussian likelihood with unknown precision: y_n ~ N(eta_n, 1/(alpha weight_n))."""
+"""Gaussian likelihood with unknown precision: y_n ~ N(eta_n, 1/alpha), a row of weight c counting as c rows."""
 
 from __future__ import annotations
 
