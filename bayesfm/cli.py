@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,11 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo = commands.add_parser(
         "demo", help="fit 100,004 MovieLens ratings, print a table, save figure and posterior"
     )
-    demo.add_argument("--rank", type=int, default=8, help="number of factors (default 8)")
-    demo.add_argument("--num-warmup", type=int, default=100, help="sweeps thrown away (default 100)")
-    demo.add_argument("--num-samples", type=int, default=400, help="draws kept per chain (default 400)")
-    demo.add_argument("--num-chains", type=int, default=2, help="chains (default 2)")
-    demo.add_argument("--seed", type=int, default=0, help="random state (default 0)")
+    demo.add_argument("--rank", type=_at_least(0), default=8, help="number of factors (default 8)")
+    demo.add_argument("--num-warmup", type=_at_least(0), default=100, help="sweeps thrown away (default 100)")
+    demo.add_argument(
+        "--num-samples", type=_at_least(1), default=400, help="draws kept per chain (default 400)"
+    )
+    demo.add_argument("--num-chains", type=_at_least(1), default=2, help="chains (default 2)")
+    demo.add_argument("--seed", type=_at_least(0), default=0, help="random state (default 0)")
     demo.add_argument(
         "--output", type=Path, default=Path("demo-output"), help="folder for figure and posterior"
     )
@@ -57,6 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_versions()
         return 0
     return run_demo(args)
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    """Type of an option: a whole number; argparse turns what it raises into a message."""
+
+    def parse(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def run_demo(args: argparse.Namespace) -> int:

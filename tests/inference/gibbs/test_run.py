@@ -1,0 +1,105 @@
+"""The front door of the sampler: options, centring, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from bayesfm.inference.gibbs import run as run_module
+from bayesfm.inference.gibbs.run import default_factor_block, gibbs, gibbs_kernel
+from bayesfm.model import default_spec, site_dims
+from tests.inference.test_chains import KEY, OPTIONS, ratings, run
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"), [(0, 0), (1, 1), (8, 8), (9, 5), (16, 8), (17, 6), (20, 7), (32, 8), (64, 8)]
+)
+def test_default_factor_blocks_are_equal_and_at_most_eight(rank: int, expected: int) -> None:
+    assert default_factor_block(rank) == expected
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("joint", 5), (1, 1), (3, 3), (9, 5), ("auto", 5)])
+def test_factor_block_choices(choice: int | str, expected: int) -> None:
+    assert run_module._factor_block(choice, 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "error"), [(0, ValueError), ("all", ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_silly_factor_blocks(choice: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="factor_block must be"):
+        run(factor_block=choice)
+
+
+def test_keep() -> None:
+    everything = run().sites
+    spec = default_spec(ratings()[1], 2)
+    assert set(everything) == {*site_dims(spec), "eta"}
+    hyper = run(keep="hyper")
+    assert set(hyper.sites) == set(hyper.dims) == set(everything) - {"w", "v"}
+    two = run(keep=["w", "alpha"]).sites
+    assert set(two) == {"alpha", "w"}
+    assert set(run(keep="alpha").sites) == {"alpha"}
+    for name, x in two.items():
+        np.testing.assert_allclose(x, everything[name], rtol=1e-4, atol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"keep names unknown site\(s\) beta; known: all, hyper, or any of w0"
+    ):
+        run(keep=["w", "beta"])
+
+
+def test_a_shift_of_y_moves_w0_and_eta_alone() -> None:
+    """Centred in float64, so a response of 1e6 +- 1 loses no digits."""
+    design, y = ratings()
+    y = np.round(y, 3)
+    spec = default_spec(y, 2)
+    far = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean + 2.0**20))
+    near, shifted = (
+        gibbs(KEY, s, design, data, options=OPTIONS) for s, data in ((spec, y), (far, y + 2.0**20))
+    )
+    for name in near.sites:
+        shift = 2.0**20 if name in ("w0", "eta") else 0.0
+        np.testing.assert_allclose(shifted.sites[name] - shift, near.sites[name], rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_one_are_no_weights() -> None:
+    design, y = ratings()
+    spec = default_spec(y, 2)
+    weighted = gibbs(KEY, spec, design, y, weight=np.ones(60), options=OPTIONS).sites
+    for name, x in gibbs(KEY, spec, design, y, options=OPTIONS).sites.items():
+        np.testing.assert_array_equal(weighted[name], x)
+
+
+def test_wrong_shapes() -> None:
+    design, y = ratings()
+    spec = default_spec(y, 2)
+    with pytest.raises(ValueError, match=r"y must have shape \(60,\)"):
+        gibbs_kernel(spec, design, y[:-1])
+    with pytest.raises(ValueError, match=r"weight must have shape \(60,\), as y has; got \(3,\)"):
+        gibbs_kernel(spec, design, y, weight=np.ones(3))
+
+
+def test_probe_rows_are_few_and_eta_is_that_of_the_draws() -> None:
+    draws = run()
+    design, _ = ratings()
+    user, item = (np.asarray(b.index) for b in design.blocks)
+    rows = draws.probe_rows
+    assert len(rows) == min(run_module.NUM_PROBES, 60)
+    v, w = draws.sites["v"].astype(float), draws.sites["w"].astype(float)
+    at_user, at_item = user[rows], 6 + item[rows]
+    pairs = (v[:, :, at_user] * v[:, :, at_item]).sum(-1)
+    eta = draws.sites["w0"][..., None] + w[..., at_user] + w[..., at_item] + pairs
+    np.testing.assert_allclose(draws.sites["eta"], eta, rtol=0, atol=1e-5)
+
+
+def test_a_kernel_crosses_jit() -> None:
+    """As an argument, it sweeps as it does outside."""
+    design, y = ratings()
+    kernel, _ = gibbs_kernel(default_spec(y, 2), design, y)
+    state = kernel.init(jax.random.key(0))
+    inside = jax.jit(lambda k, s: k.sweep(jax.random.key(1), s))(kernel, state)
+    outside = kernel.sweep(jax.random.key(1), state)
+    np.testing.assert_allclose(inside.w0, outside.w0, rtol=1e-5)

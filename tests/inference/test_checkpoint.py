@@ -1,0 +1,99 @@
+"""What a checkpoint folder holds, and what it refuses. That runs go on bit for bit is shown in test_chains.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesfm.inference.chains import ChainOptions
+from bayesfm.inference.checkpoint import FolderStore, MemoryStore, fingerprint, open_store
+
+SHAPES = (
+    {"w": jax.ShapeDtypeStruct((3,), np.float32), "w0": jax.ShapeDtypeStruct((), np.float32)},
+    {"lp": jax.ShapeDtypeStruct((), np.float32)},
+)
+CARRY = {"a": jnp.arange(3.0), "b": (jnp.asarray(2),)}
+
+
+def options(folder: Path | None = None, **more: object) -> ChainOptions:
+    return ChainOptions(num_samples=4, num_chains=2, checkpoint=folder, **more)  # type: ignore[arg-type]
+
+
+def piece(first: int, count: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    w = np.arange(2 * count * 3, dtype=np.float32).reshape(2, count, 3) + 100 * first
+    return {"w": w, "w0": w[..., 0]}, {"lp": w[..., 1]}
+
+
+def fill(store: MemoryStore | FolderStore) -> None:
+    for first, count in ((0, 1), (1, 2)):
+        sites, stats = piece(first, count)
+        store.append(sites, stats, first)
+        store.save(jax.tree.leaves(CARRY), sweeps=first + count, draws=first + count)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_memory_and_folder_return_the_same(tmp_path: Path, on_disk: bool) -> None:
+    stores = [
+        open_store(options(), SHAPES, lambda: "id"),
+        open_store(options(tmp_path / "run", draws_on_disk=on_disk), SHAPES, lambda: "id"),
+    ]
+    for store in stores:
+        fill(store)
+    (memory, memory_stats), (folder, folder_stats) = (store.finish(3) for store in stores)
+    for name in memory:
+        assert memory[name].shape[:2] == (2, 3)
+        np.testing.assert_array_equal(np.asarray(folder[name]), memory[name])
+    np.testing.assert_array_equal(folder_stats["lp"], memory_stats["lp"])
+    np.testing.assert_array_equal(memory["w"][:, 1:], piece(1, 2)[0]["w"])
+
+
+def test_a_resumed_store_has_the_carry_and_the_count(tmp_path: Path) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    carry, sweeps = FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(
+        jax.tree.map(jnp.zeros_like, CARRY)
+    )
+    assert sweeps == 3
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), carry, CARRY))
+    with pytest.raises(ValueError, match="other data, model, options, seed or chain method"):
+        FolderStore(options(tmp_path, resume=True), SHAPES, "another").load(CARRY)
+
+
+def test_no_state_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash while the state is written leaves the state before it."""
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    store = FolderStore(options(tmp_path, resume=True), SHAPES, "id")
+
+    def crash(file: object, **arrays: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", crash)
+        with pytest.raises(OSError, match="disk full"):
+            store.save(jax.tree.leaves(CARRY), sweeps=4, draws=4)
+    assert FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(CARRY)[1] == 3
+
+
+def test_state_is_read_without_pickle(tmp_path: Path) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    np.savez(tmp_path / "state.npz", fingerprint=np.array([{"not": "text"}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(CARRY)
+
+
+def test_fingerprint_sees_values_shapes_types_and_options() -> None:
+    base = {"x": np.zeros(4, np.float32), "key": jax.random.key(0)}
+    others = [
+        {**base, "x": np.array([0, 0, 0, 1], np.float32)},
+        {**base, "x": np.zeros((2, 2), np.float32)},
+        {**base, "x": np.zeros(4, np.int32)},
+        {**base, "key": jax.random.key(1)},
+        {"z": base["x"], "key": base["key"]},
+    ]
+    prints = {fingerprint(tree, {"thin": 1}) for tree in (base, *others)} | {fingerprint(base, {"thin": 2})}
+    assert len(prints) == 7
+    assert fingerprint(dict(base), {"thin": 1}) in prints
