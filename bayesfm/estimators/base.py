@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_choice
 from bayesfm.design import Design, DesignEncoder
-from bayesfm.estimators.inputs import Seed, check_rows, check_X, seed_key
+from bayesfm.estimators.inputs import Seed, check_rows, check_X, seed_key, warn_if_unscaled
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
@@ -128,12 +128,15 @@ class FactorizationMachine(Predictions, BaseEstimator):
         -----
         ConvergenceWarning
             Where R-hat or the effective sample size say that the chains are too short.
+        UserWarning
+            Where a column of numbers has values in the hundreds or more: standardise it.
         """
         options = self._check_options()
         encoder = DesignEncoder(self.categorical, self.numeric, self.groups)
         design = encoder.fit_transform(check_X(self, X, reset=True))
         streams = self._encode_streams(encoder)
         design, y, weight = check_rows(self, design, y, sample_weight)
+        warn_if_unscaled(design)
         spec = default_spec(y, self.rank, weight) if self.spec is None else self.spec
         key = seed_key(self.random_state)
         draws = ENGINES[self.inference](

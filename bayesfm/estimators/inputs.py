@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,11 +18,13 @@ from bayesfm._checks import check_count
 from bayesfm.design import Design
 from bayesfm.design.encoding import kind_of
 
-__all__ = ["Seed", "check_X", "check_rows", "seed_key"]
+__all__ = ["Seed", "check_X", "check_rows", "seed_key", "warn_if_unscaled"]
 
 type Seed = int | np.random.RandomState | np.random.Generator | None
 
 MAX_SEED = 2**32 - 1
+LARGE = 100.0
+"""Root mean square of a column's non-zeros from which on it is pointed out."""
 
 
 def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
@@ -63,6 +67,31 @@ def check_rows(
     if len(rows) < len(y):
         design, y, weight = design.take(rows), y[rows], weight[rows]
     return design, y, weight
+
+
+def warn_if_unscaled(design: Design) -> None:
+    """Point out columns of numbers far from 1, which mix slowly and lose digits in float32.
+
+    With values of a thousand the products of two columns reach a million, and beside their squares in the normal
+    equations the prior's precision is below the rounding of float32.
+    """
+    large: dict[str, float] = {}
+    for block in design.blocks:
+        if block.X is not None and block.X.nnz:
+            columns = block.X.indices
+            count = np.maximum(np.bincount(columns, minlength=block.num_features), 1)
+            squares = np.bincount(columns, block.X.data.astype(np.float64) ** 2, block.num_features)
+            size = np.sqrt(squares / count)
+            large |= {str(block.feature_names[j]): size[j] for j in np.flatnonzero(size > LARGE)}
+    if large:
+        worst = max(large, key=large.__getitem__)
+        warnings.warn(
+            f"{len(large)} column(s) of X hold large numbers, {worst!r} the largest (root mean square "
+            f"{large[worst]:.3g}). Chains mix slowly then and float32 loses digits: standardise such columns "
+            "(sklearn.preprocessing.StandardScaler), or pass ids as categories.",
+            UserWarning,
+            skip_file_prefixes=(str(Path(__file__).parents[1]),),
+        )
 
 
 def seed_key(random_state: Seed) -> Key[Array, ""]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from scipy import sparse
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
 from bayesfm.design import Block, Design
+from bayesfm.diagnostics import ConvergenceWarning
 from bayesfm.estimators import FMRegressor, base
 from bayesfm.estimators.inputs import MAX_SEED, seed_key
 from bayesfm.model import ModelSpec
@@ -325,6 +327,18 @@ def test_corners(name: str) -> None:
     assert np.all(sd > 0)
     spread = max(np.std(own_y), 1.0)
     assert np.all(np.abs(mean - np.mean(own_y)) < 10 * spread)
+
+
+def test_columns_far_from_one_are_pointed_out_and_still_fitted() -> None:
+    """In the ten thousands the factors of two columns cannot be told apart in float32."""
+    big = 1e4 * (1.0 + 0.01 * np.random.default_rng(0).normal(size=(N, 2)))
+    with pytest.warns(UserWarning, match=r"2 column\(s\) of X hold large numbers, 'x\d' the largest"):
+        mean = quick().fit(big, Y).predict(big)
+    assert np.all(np.abs(mean - Y.mean()) < 10 * np.std(Y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        quick().fit(X, Y)
 
 
 @pytest.mark.parametrize("constant", [0.0, -3.0, 1e6])

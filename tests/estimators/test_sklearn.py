@@ -20,7 +20,12 @@ from bayesfm.estimators import FMRegressor
 from bayesfm.model import ModelSpec
 from tests.estimators.data import assert_same_draws, matrix, quick, ratings, sites
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
+    pytest.mark.filterwarnings(
+        r"ignore:\d+ column\(s\) of X hold large numbers:UserWarning"
+    ),  # scikit-learn's X
+]
 
 SMALL = FMRegressor(rank=2, num_warmup=20, num_samples=20, num_chains=1)
 
