@@ -267,7 +267,7 @@ def _evaluate(
         theta = spec.predictor.join(draw.w, draw.v)
         if unseen["hash"].shape[0]:
             theta = jnp.concatenate([theta, _unseen_theta(spec, unseen, draw)], axis=1)
-        return draw.w0 + design.row_summary(spec.predictor, theta)[0]
+        return draw.w0 + design.row_effect(spec.predictor, theta)
 
     lanes = LANES if all(block.table is None for block in design.blocks) else None
     return summary(spec.likelihood, lax.map(eta, draws, batch_size=lanes), draws, rows)

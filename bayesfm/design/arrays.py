@@ -9,12 +9,16 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 from scipy import sparse
 
 from bayesfm.design.blocks import Block, Design
 
 __all__ = ["BlockArrays", "DesignArrays", "Summaries", "TableArrays", "table_arrays"]
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a tile."""
 
 
 class Summaries(Protocol):
@@ -102,6 +106,35 @@ class DesignArrays:
         ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are
         left out, an unseen level adds nothing, as in training.
         """
+        at_rows = [s if index is None else s[:, index] for s, index in self._summaries(predictor, theta)]
+        return reduce(predictor.combine, at_rows)
+
+    def row_effect(self, predictor: Summaries, theta: Float[Array, "K all"]) -> Float[Array, " n"]:
+        """E = eta - w0, the first entry of :meth:`row_summary`, by tiles: blocks with an index make no (K, n) array."""
+        n = self.num_rows
+        if n <= ROWS_AT_ONCE:
+            return self.row_summary(predictor, theta)[0]
+        pad = -n % ROWS_AT_ONCE
+        parts = [
+            (jnp.pad(s, ((0, 0), (0, pad))), None) if index is None else (s, jnp.pad(index, (0, pad)))
+            for s, index in self._summaries(predictor, theta)
+        ]
+
+        def tile(first: Int[Array, ""]) -> Float[Array, " t"]:
+            at_rows = [
+                lax.dynamic_slice_in_dim(s, first, ROWS_AT_ONCE, 1)
+                if index is None
+                else s[:, lax.dynamic_slice_in_dim(index, first, ROWS_AT_ONCE)]
+                for s, index in parts
+            ]
+            return reduce(predictor.combine, at_rows)[0]
+
+        return lax.map(tile, jnp.arange(0, n + pad, ROWS_AT_ONCE)).reshape(-1)[:n]
+
+    def _summaries(
+        self, predictor: Summaries, theta: Float[Array, "K all"]
+    ) -> list[tuple[Float[Array, "K m"], Int[Array, " n"] | None]]:
+        """Of every block: summaries of its own rows, unseen levels last, and the index of the rows into them."""
         if theta.shape[1] == self.num_features:
             theta = jnp.pad(theta, ((0, 0), (0, sum(block.num_unseen for block in self.blocks))))
         parts, unseen = [], self.num_features
@@ -110,8 +143,8 @@ class DesignArrays:
             if block.num_unseen:
                 s = jnp.concatenate([s, theta[:, unseen : unseen + block.num_unseen]], axis=1)
                 unseen += block.num_unseen
-            parts.append(s if block.index is None else s[:, block.index])
-        return reduce(predictor.combine, parts)
+            parts.append((s, block.index))
+        return parts
 
 
 def table_arrays(X: sparse.csr_array, dtype: np.dtype | type = np.float32) -> TableArrays:

@@ -144,7 +144,7 @@ class FM:
         -------
         array of shape (n,)
         """
-        return w0 + design.row_summary(self, jnp.concatenate([w[None], v.T]))[0]
+        return w0 + design.row_effect(self, jnp.concatenate([w[None], v.T]))
 
     def split(self, theta: Float[Array, "K p"]) -> dict[str, Array]:
         """The named parameters in theta: ``w`` (p,) and ``v`` (p, rank)."""

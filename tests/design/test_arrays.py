@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from scipy import sparse
 
 from bayesfm.design import Block, Design
+from bayesfm.design import arrays as arrays_module
 from bayesfm.design.arrays import DesignArrays, table_arrays
 from bayesfm.predictors import FM
 from tests import designs, reference
@@ -36,6 +37,21 @@ def test_row_summary_is_that_of_the_expanded_rows(kind: str) -> None:
         expected = reference.summary(naive_rows(design), w, v)
         np.testing.assert_allclose(s, expected, rtol=1e-12, atol=1e-12)
     assert (arrays.num_rows, arrays.num_features) == (design.num_rows, design.num_features)
+
+
+@pytest.mark.parametrize("size", [1, 3, designs.N, designs.N + 1])
+@pytest.mark.parametrize("kind", designs.DESIGNS)
+def test_tiles_of_rows_do_not_show(kind: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays_module, "ROWS_AT_ONCE", size)
+    design, rank = designs.make(kind), 2
+    _, w, v = designs.random_parameters(np.random.default_rng(0), design.num_features, rank)
+    with jax.enable_x64():
+        arrays, theta = (
+            DesignArrays.from_design(design, np.float64),
+            FM(rank).join(jnp.asarray(w), jnp.asarray(v)),
+        )
+        expected = arrays.row_summary(FM(rank), theta)[0]
+        np.testing.assert_allclose(arrays.row_effect(FM(rank), theta), expected, rtol=1e-14, atol=1e-14)
 
 
 def test_unseen_levels_come_after_all_features() -> None:

@@ -73,7 +73,7 @@ class GibbsKernel:
         for name, design in self.streams.items():
             unseen = self._unseen_theta(key, state, design)
             all_theta = jnp.concatenate([theta, unseen], axis=1)
-            eta = state.w0 + design.row_summary(self.spec.predictor, all_theta)[0]
+            eta = state.w0 + design.row_effect(self.spec.predictor, all_theta)
             y = self.spec.likelihood.distribution(eta, state.params)
             out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
         return out
