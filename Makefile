@@ -6,6 +6,7 @@ ARGS ?=
 
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
+INSTALL = $(if $(shell uv --version 2>/dev/null),uv pip install --quiet --python $(PY),$(PY) -m pip install --quiet --disable-pip-version-check)
 
 # What each task needs beyond the package itself: the extras of pyproject.toml.
 EXTRAS_demo := demo
@@ -52,10 +53,11 @@ $(STAMPS)/venv:
 	@sh scripts/make_venv.sh "$(VENV)" "$(PYTHON)"
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/%: $(STAMPS)/venv pyproject.toml
-	@if uv --version >/dev/null 2>&1; then \
-		set -x; uv pip install --quiet --python $(PY) -e ".[$(EXTRAS_$*)]"; \
-	else \
-		set -x; $(PY) -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS_$*)]"; \
-	fi
+# Built in this environment, not in one of its own: jaxlib comes once, and what is compiled is kept.
+$(STAMPS)/tools: $(STAMPS)/venv
+	$(INSTALL) "scikit-build-core>=0.11" "cmake>=3.21" ninja "jaxlib>=0.9"
+	@touch $@
+
+$(STAMPS)/%: $(STAMPS)/tools pyproject.toml CMakeLists.txt $(wildcard bayesfm/native/src/*)
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(INSTALL) --no-build-isolation -e ".[$(EXTRAS_$*)]"
 	@touch $@

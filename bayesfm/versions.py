@@ -32,6 +32,8 @@ def show_versions() -> None:
     """
     import jax
 
+    from bayesfm import native
+
     print(f"python        {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         try:
@@ -39,4 +41,5 @@ def show_versions() -> None:
         except PackageNotFoundError:
             found = "not installed"
         print(f"{name:13} {found}")
+    print(f"kernels       {native.isa() or 'not built: the sampler runs on XLA'}")
     print(f"devices       {', '.join(str(d) for d in jax.devices())}")

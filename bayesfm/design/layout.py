@@ -12,7 +12,7 @@ that sums over rows run over the leading axis with the chunks in vector lanes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -105,15 +105,37 @@ class Steps:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class SortedRows:
+    """Data rows in the order of their owner, for the compiled kernels.
+
+    Attributes
+    ----------
+    ptr : (m + 1,)
+        Owner j has the rows ``row[ptr[j]:ptr[j + 1]]``.
+    row : (rows,)
+        Data rows that have an owner.
+    codes : tuple of (rows,)
+        For each other unit, which of its own rows these data rows have.
+    """
+
+    ptr: Int[Any, " m+1"]
+    row: Int[Any, " rows"]
+    codes: tuple[Int[Any, " rows"], ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class FieldUnit:
     """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted).
 
     ``own_group`` is the group of a *whole* field: every row has one of its features, and they alone make up the group.
+    ``sorted`` is there where the compiled kernels are to be used.
     """
 
     features: Int[Any, " m"]
     group: Int[Any, " m"]
     rows: RowGroups
+    sorted: SortedRows | None = None
     own_group: int | None = field(metadata={"static": True}, default=None)
 
 
@@ -146,7 +168,10 @@ Unit = FieldUnit | TableUnit | RowsUnit
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Layout:
-    """All units of a design. ``place[j]`` is where design feature j stands when the units are laid end to end."""
+    """All units of a design. ``place[j]`` is where design feature j stands when the units are laid end to end.
+
+    ``native`` says whether the compiled kernels are to be used.
+    """
 
     units: tuple[Unit, ...]
     place: Int[Any, " p"]
@@ -155,10 +180,16 @@ class Layout:
     num_padded: int = field(metadata={"static": True})
     num_tiles: int = field(metadata={"static": True})
     num_groups: int = field(metadata={"static": True})
+    native: bool = field(metadata={"static": True}, default=False)
 
 
 def build_layout(
-    design: Design, *, max_fields: int = MAX_FIELDS, tile: int = TILE, dtype: type = np.float32
+    design: Design,
+    *,
+    max_fields: int = MAX_FIELDS,
+    tile: int = TILE,
+    dtype: type = np.float32,
+    native: bool = False,
 ) -> Layout:
     """Plan the units of a design and lay out their rows.
 
@@ -172,6 +203,8 @@ def build_layout(
         Rows per tile, about.
     dtype : type
         Floating type of the values.
+    native : bool
+        Lay rows out for the compiled kernels too.
 
     Returns
     -------
@@ -190,7 +223,7 @@ def build_layout(
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
         rows = _group_rows(rank[np.minimum(code, len(order))], len(features), num_padded, tile)
         own_group = _own_group(code, features, group)
-        units.append(FieldUnit(features[order], group[features][order], rows, own_group))
+        units.append(FieldUnit(features[order], group[features][order], rows, None, own_group))
     for block, features in tables:
         assert block.X is not None
         assert block.index is not None
@@ -213,9 +246,24 @@ def build_layout(
         units.append(
             RowsUnit(features[order], group[features][order], _table(X, num_padded), _steps(X, n, num_padded))
         )
+    if native:
+        units = [_with_sorted_rows(unit, units, n) for unit in units]
     place = np.empty(design.num_features, np.int32)
     place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
-    return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names))
+    return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names), native)
+
+
+def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
+    if not isinstance(unit, FieldUnit):
+        return unit
+    m, code = unit.rows.num_owners, unit.rows.code[:n]
+    order = np.argsort(code, kind="stable").astype(np.int32)
+    ptr = np.searchsorted(code[order], np.arange(m + 1)).astype(np.int32)
+    row = order[: ptr[-1]]
+    codes = tuple(
+        row if isinstance(other, RowsUnit) else other.rows.code[row] for other in units if other is not unit
+    )
+    return replace(unit, sorted=SortedRows(ptr, row, codes))
 
 
 def _own_group(code: np.ndarray, features: np.ndarray, group: np.ndarray) -> int | None:

@@ -41,7 +41,8 @@ def _gibbs(
     y: Float[np.ndarray, " n"],
     **data: Any,
 ) -> Draws:
-    return gibbs(key, spec, design, y, factor_block=estimator.factor_block, keep=estimator.keep, **data)
+    names = ("factor_block", "kernels", "keep")
+    return gibbs(key, spec, design, y, **{name: getattr(estimator, name) for name in names}, **data)
 
 
 ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs}
@@ -65,6 +66,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
         num_chains: int = 2,
         thin: int = 1,
         factor_block: int | str = "auto",
+        kernels: str = "auto",
         chain_method: str = "auto",
         keep: str | Sequence[str] = "all",
         predict_rows: Mapping[str, Any] | None = None,
@@ -86,6 +88,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
         self.num_chains = num_chains
         self.thin = thin
         self.factor_block = factor_block
+        self.kernels = kernels
         self.chain_method = chain_method
         self.keep = keep
         self.predict_rows = predict_rows

@@ -44,6 +44,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         Sweeps per draw.
     factor_block : int, "joint" or "auto", default="auto"
         Factors drawn jointly with the weights: a matter of speed and mixing, not of the model.
+    kernels : {"auto", "native", "xla"}, default="auto"
+        Sweep by compiled kernels or by XLA; "auto" takes the kernels on a CPU where they were built.
     chain_method : {"auto", "sequential", "vectorized", "parallel"}, default="auto"
         One chain after the other, side by side, or one per device.
     keep : "all", "hyper" or sequence of str, default="all"

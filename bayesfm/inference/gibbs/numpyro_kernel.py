@@ -41,6 +41,8 @@ class FMGibbs(MCMCKernel):
         A row of weight c counts as c equal rows.
     factor_block : int, "joint" or "auto"
         Factors drawn jointly with w, as in :func:`bayesfm.gibbs`.
+    kernels : {"auto", "native", "xla"}
+        Compiled kernels or XLA, likewise.
 
     Examples
     --------
@@ -67,8 +69,11 @@ class FMGibbs(MCMCKernel):
         *,
         weight: Float[np.ndarray, " n"] | None = None,
         factor_block: int | str = "auto",
+        kernels: str = "auto",
     ) -> None:
-        self._kernel, self._centre = gibbs_kernel(spec, design, y, weight=weight, factor_block=factor_block)
+        self._kernel, self._centre = gibbs_kernel(
+            spec, design, y, weight=weight, factor_block=factor_block, kernels=kernels
+        )
         self.model = numpyro_model
 
     def _sites(self, state: GibbsState) -> dict[str, Array]:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bayesfm._checks import check_count
+from bayesfm import native
+from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
@@ -35,6 +36,7 @@ def gibbs(
     weight: Float[np.ndarray, " n"] | None = None,
     options: ChainOptions | None = None,
     factor_block: int | str = "auto",
+    kernels: str = "auto",
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
 ) -> Draws:
@@ -57,6 +59,8 @@ def gibbs(
     factor_block : int, "joint" or "auto", default="auto"
         Number of factors drawn jointly with w: "joint" is all of them, 1 is factor by factor. "auto" is the measured
         best (``benchmarks/README.md``).
+    kernels : {"auto", "native", "xla"}, default="auto"
+        Compiled kernels, or XLA. "auto" takes the kernels on a CPU where the package was built with them.
     keep : "all", "hyper" or sequence of str
         Sites to store per draw; "hyper" leaves out w and v.
     streams : mapping of str to Design, optional
@@ -81,13 +85,21 @@ def gibbs(
     """
     options = options or ChainOptions()
     kernel, centre = gibbs_kernel(
-        spec, design, y, weight=weight, factor_block=factor_block, keep=keep, streams=streams
+        spec,
+        design,
+        y,
+        weight=weight,
+        factor_block=factor_block,
+        kernels=kernels,
+        keep=keep,
+        streams=streams,
     )
     sites, stats, moments, info = run_chains(kernel, key, options)
     for name in {"w0", "eta"} & set(sites):
         sites[name] = np.asarray(sites[name], np.float64) + centre
     moments = {name: replace(m, mean=m.mean + centre) for name, m in moments.items()}
-    info = {"engine": "gibbs", "factor_block": kernel.factor_block, **info}
+    used = "native" if kernel.data.layout.native else "xla"
+    info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used, **info}
     return Draws(sites, _dims(spec, kernel.keep), stats, np.asarray(kernel.probe_rows), moments, info)
 
 
@@ -98,6 +110,7 @@ def gibbs_kernel(
     *,
     weight: Float[np.ndarray, " n"] | None = None,
     factor_block: int | str = "auto",
+    kernels: str = "auto",
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
 ) -> tuple[GibbsKernel, float]:
@@ -116,7 +129,8 @@ def gibbs_kernel(
     centre = spec.likelihood.centre(y, weight)
     spec = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
     dtype = jnp.zeros(()).dtype
-    layout = build_layout(design, dtype=dtype.type)
+    use_native = _use_native(kernels)
+    layout = build_layout(design, dtype=dtype.type, native=use_native)
 
     def padded(x: np.ndarray) -> Array:
         return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))), dtype)
@@ -134,21 +148,37 @@ def gibbs_kernel(
         data=data,
         probe_rows=jnp.asarray(probes),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        factor_block=_factor_block(factor_block, spec.predictor.rank),
+        factor_block=_factor_block(factor_block, spec.predictor.rank, use_native),
         keep=_keep(keep, spec),
     )
     return kernel, centre
 
 
-def default_factor_block(rank: int) -> int:
-    """Factors drawn jointly with w: equal blocks of at most eight (measured, ``benchmarks/README.md``)."""
+def default_factor_block(rank: int, native: bool = False) -> int:
+    """Factors drawn jointly with w: all of them by the compiled kernels, else equal blocks of at most eight.
+
+    Both measured, see ``benchmarks/README.md``.
+    """
+    if native:
+        return rank
     count = max(1, -(-rank // 8))
     return -(-rank // count)
 
 
-def _factor_block(choice: int | str, rank: int) -> int:
+def _use_native(choice: str) -> bool:
+    check_choice("kernels", choice, ("auto", "native", "xla"))
+    on_cpu = jax.default_backend() == "cpu"
+    if choice == "native" and not (on_cpu and native.available()):
+        reason = (
+            "JAX runs on another device" if not on_cpu else "the package was built without a C++ compiler"
+        )
+        raise ValueError(f"kernels='native' cannot be had: {reason}; use 'auto' or 'xla'")
+    return choice != "xla" and on_cpu and native.available()
+
+
+def _factor_block(choice: int | str, rank: int, use_native: bool = False) -> int:
     if choice == "auto":
-        return default_factor_block(rank)
+        return default_factor_block(rank, use_native)
     if choice == "joint":
         return rank
     if isinstance(choice, str):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from bayesfm import native
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
 from bayesfm.inference.gibbs.units import (
-    AtRows,
     FactorBlocks,
+    OtherFactors,
     UnitPrior,
     update_field,
     update_rows,
@@ -86,6 +87,12 @@ def linear_predictor(
         _summary(predictor, unit, own, layout) for unit, own in zip(layout.units, theta, strict=True)
     ]
 
+    if layout.native:
+        codes = [_codes(unit) for unit in layout.units]
+        every_row = jnp.arange(layout.num_padded, dtype=jnp.int32)
+        tables = [native.as_table(s) for s in summaries]
+        return native.linear_predictor(w0, tables, [every_row if c is None else c for c in codes])
+
     def tile(parts: list[tuple[Array, Array | None]]) -> Float[Array, " t"]:
         at_rows = [s if code is None else s[:, code] for s, code in parts]
         return w0 + reduce(predictor.combine, at_rows)[0]
@@ -139,34 +146,12 @@ def _sweep_units(
 
     for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)):
         rest = [j for j in range(len(thetas)) if j != i]
-        others = partial(
-            _factors_of, [factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], blocks.size, r
-        )
+        others = OtherFactors([factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], r)
         prior = UnitPrior(*_prior_of_theta(spec, state, unit.group))
         update = UPDATES[type(unit)]
         thetas[i], r = update(sub, predictor, unit, blocks, thetas[i], prior, others, omega, r)
         factors[i] = _summary(predictor, unit, thetas[i], layout)[1:]
     return tuple(thetas), r
-
-
-def _factors_of(
-    factors: list[Float[Array, "k m"]],
-    codes: list[Int[Array, " n_pad"] | None],
-    size: int,
-    like: Float[Array, " n_pad"],
-    s: Int[Array, ""],
-) -> AtRows:
-    """Sum of some units' Q, factors s to s + size, as a function of rows."""
-    block = [lax.dynamic_slice_in_dim(Q, s, size) for Q in factors]
-
-    def at_rows(row: Int[Array, "..."]) -> Float[Array, "B ..."]:
-        q = jnp.zeros((size, *row.shape), like.dtype)
-        for Q, code in zip(block, codes, strict=True):
-            # The barrier keeps XLA from looking the code up again for every factor.
-            q = q + Q[:, row if code is None else lax.optimization_barrier(code[row])]
-        return q
-
-    return at_rows
 
 
 def _prior_of_theta(

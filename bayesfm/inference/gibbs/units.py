@@ -15,18 +15,41 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
+from bayesfm import native
+from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, SortedRows, Steps, TableUnit
 from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
 from bayesfm.predictors import FM
 from bayesfm.sums import inner
 
-__all__ = ["FactorBlocks", "UnitPrior", "update_field", "update_rows", "update_table"]
+__all__ = ["FactorBlocks", "OtherFactors", "UnitPrior", "update_field", "update_rows", "update_table"]
 
 AtRows = Callable[[Int[Array, "..."]], Float[Array, "B ..."]]
 """rows -> some factors of those rows."""
 
-OtherFactors = Callable[[Int[Array, ""]], AtRows]
-"""First factor of a block -> Q of all other units, those factors only, as a function of rows."""
+
+class OtherFactors(NamedTuple):
+    """Q of all other units, and which of its own rows every data row has (None: the data rows themselves)."""
+
+    Q: list[Float[Array, "k m"]]
+    code: list[Int[Array, " n_pad"] | None]
+    like: Float[Array, " n_pad"]
+
+    def block(self, s: Int[Array, ""], size: int) -> list[Float[Array, "B m"]]:
+        """Factors s to s + size of every unit."""
+        return [lax.dynamic_slice_in_dim(Q, s, size) for Q in self.Q]
+
+    def at_rows(self, s: Int[Array, ""], size: int) -> AtRows:
+        """Sum over units of factors s to s + size, as a function of rows."""
+        block = self.block(s, size)
+
+        def sum_at(row: Int[Array, "..."]) -> Float[Array, "B ..."]:
+            q = jnp.zeros((size, *row.shape), self.like.dtype)
+            for Q, code in zip(block, self.code, strict=True):
+                # The barrier keeps XLA from looking the code up again for every factor.
+                q = q + Q[:, row if code is None else lax.optimization_barrier(code[row])]
+            return q
+
+        return sum_at
 
 
 class FactorBlocks(NamedTuple):
@@ -83,6 +106,8 @@ def update_field(
     r: Float[Array, " n_pad"],
 ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
     """Draw theta of a one-hot field; return it with the residual z - eta brought up to date."""
+    if unit.sorted is not None:
+        return _update_field_native(key, unit.sorted, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
 
@@ -92,13 +117,44 @@ def update_field(
         theta, r_rows = carry
         own = blocks.take(theta, s)
         noise = jax.random.normal(key, own.shape, own.dtype)
-        h = _row_derivatives(predictor, rows, others(s))
+        h = _row_derivatives(predictor, rows, others.at_rows(s, blocks.size))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
         new = draw(packed, own, blocks.take(prior.precision, s), blocks.take(prior.mean, s), noise)
         return blocks.put(theta, s, new), _move_residual(rows, h, new - own, r_rows)
 
     theta, r_rows = blocks.run(key, body, (theta, r[rows.row]))
     return theta, _to_rows(rows, r_rows, r)
+
+
+def _update_field_native(
+    key: Key[Array, ""],
+    rows: SortedRows,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K m"],
+    prior: UnitPrior,
+    others: OtherFactors,
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
+    """The same draw, from the same normals, by the compiled kernel."""
+
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]
+    ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
+        theta, r = carry
+        own = blocks.take(theta, s)
+        noise = jax.random.normal(key, own.shape, own.dtype)
+        Q, codes = others.block(s, blocks.size), list(rows.codes)
+        if not Q:  # a design of one field
+            Q, codes = [jnp.zeros((blocks.size, 1), own.dtype)], [jnp.zeros_like(rows.row)]
+        tables = [
+            native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
+        ]
+        precision, mean = blocks.take(prior.precision, s), blocks.take(prior.mean, s)
+        new, r = native.update_field(rows.ptr, rows.row, omega, r, precision, mean, noise, own, tables, codes)
+        return blocks.put(theta, s, new), r
+
+    return blocks.run(key, body, (theta, r))
 
 
 def update_table(
@@ -126,7 +182,7 @@ def update_table(
         key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r_rows = carry
-        h = _row_derivatives(predictor, rows, others(s))
+        h = _row_derivatives(predictor, rows, others.at_rows(s, blocks.size))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
         G, g = unpack(_with_sentinel(packed.T), blocks.size + 1)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
@@ -200,7 +256,7 @@ def update_rows(
         key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r = carry
-        q_others = others(s)(every_row)
+        q_others = others.at_rows(s, blocks.size)(every_row)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + q_others
         block_prior = _prior_block(blocks, prior, s)
         precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)

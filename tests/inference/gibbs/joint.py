@@ -85,6 +85,7 @@ def problem(
     weighted: bool = False,
     tile: int = 1 << 17,
     mu0_v: float = -0.3,
+    native: bool = False,
 ) -> Problem:
     """A problem with 20 rows and 7 or 8 features in two or three prior groups.
 
@@ -103,7 +104,7 @@ def problem(
     weight = np.resize([2.0, 0.0, 0.5, 1.0], n) if weighted else np.ones(n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout_module, "CHUNK_LENGTHS", (2,))  # less to compile, and several chunks per owner
-        layout = jax.tree.map(jnp.asarray, layout_module.build_layout(design, tile=tile))
+        layout = jax.tree.map(jnp.asarray, layout_module.build_layout(design, tile=tile, native=native))
     data = GibbsData(layout, jnp.zeros(layout.num_padded), _padded(jnp.asarray(weight), layout.num_padded))
     return Problem(spec, design, weight, data, factor_block)
 

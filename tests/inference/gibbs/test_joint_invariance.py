@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bayesfm import native
 from tests.inference.gibbs import joint
 from tests.statistics import assert_no_alarm, ks_exact
 
@@ -20,6 +21,16 @@ CASES = {
     "rows, overlapping blocks": {"kind": "rows", "rank": 3, "factor_block": 2},
     "rows, factor by factor": {"kind": "rows", "rank": 3, "factor_block": 1},
 }
+WITH_KERNELS = {
+    "kernels, two fields, joint": {"kind": "fields", "rank": 3, "factor_block": 3, "native": True},
+    "kernels, two fields, overlapping blocks": {
+        **{"kind": "fields", "rank": 3, "factor_block": 2, "weighted": True, "native": True}
+    },
+    "kernels, relation block": {"kind": "table", "rank": 3, "factor_block": 3, "native": True},
+    "kernels, rows": {"kind": "rows", "rank": 3, "factor_block": 3, "weighted": True, "native": True},
+}
+if native.available():
+    CASES |= WITH_KERNELS
 
 
 def p_values_of_seeds(name: str, seeds: range, num_chains: int, num_sweeps: int) -> dict[str, float]:

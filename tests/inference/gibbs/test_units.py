@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfm import native
 from bayesfm.design import Design
 from bayesfm.design.layout import FieldUnit, Layout, Unit, build_layout
 from bayesfm.inference.gibbs import normal, units
@@ -18,6 +19,8 @@ from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from tests import designs, reference
 from tests.design.strategies import naive_rows
+
+NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 """Small arrays: compiling is the cost."""
@@ -47,7 +50,7 @@ class Case(NamedTuple):
         )
 
 
-def make_case(kind: str, rank: int, tile: int = 1 << 17, max_fields: int = 4) -> Case:
+def make_case(kind: str, rank: int, tile: int = 1 << 17, max_fields: int = 4, native: bool = False) -> Case:
     design = designs.make(kind)
     rng = np.random.default_rng(5)
     G, n = len(design.group_names), design.num_rows
@@ -64,7 +67,7 @@ def make_case(kind: str, rank: int, tile: int = 1 << 17, max_fields: int = 4) ->
     }
     omega = rng.uniform(0.2, 2, n)
     omega[::5] = 0.0
-    layout = build_layout(design, tile=tile, max_fields=max_fields, dtype=np.float64)
+    layout = build_layout(design, tile=tile, max_fields=max_fields, dtype=np.float64, native=native)
     return Case(design, layout, ModelSpec(FM(rank)), sites, 3 * rng.normal(size=n), omega)
 
 
@@ -160,6 +163,17 @@ def test_updates_are_the_loop_over_features(
     np.testing.assert_allclose(r, expected_r, rtol=1e-9, atol=1e-9)
 
 
+@NEEDS_KERNELS
+@pytest.mark.parametrize(("kind", "rank", "factor_block", "tile"), CASES)
+def test_compiled_kernels_draw_what_xla_draws(kind: str, rank: int, factor_block: int, tile: int) -> None:
+    """From the same normals, in every kind of design."""
+    by_xla, by_kernels = (
+        swept(make_case(kind, rank, tile, native=use_native), factor_block) for use_native in (False, True)
+    )
+    for got, expected in zip(by_kernels, by_xla, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
 def test_updates_by_lapack_and_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normal, "UNROLLED", 0)
     monkeypatch.setattr(normal, "BATCH", 2)
@@ -171,10 +185,13 @@ def test_updates_by_lapack_and_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(r, expected_r, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("tile", [3, 1 << 17])
+WAYS = [(3, False), (1 << 17, False), pytest.param(1 << 17, True, marks=NEEDS_KERNELS)]
+
+
+@pytest.mark.parametrize(("tile", "use_native"), WAYS)
 @pytest.mark.parametrize("kind", designs.DESIGNS)
-def test_linear_predictor_is_the_double_loop(kind: str, tile: int) -> None:
-    case = make_case(kind, 2, tile)
+def test_linear_predictor_is_the_double_loop(kind: str, tile: int, use_native: bool) -> None:
+    case = make_case(kind, 2, tile, native=use_native)
     with jax.enable_x64():
         state = state_of(case)
         eta = sweep_module.linear_predictor(FM(2), on_device(case.layout), state.w0, state.theta)
