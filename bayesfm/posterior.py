@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from jaxtyping import Float
 
 import bayesfm
 from bayesfm.design import Design, DesignEncoder
+from bayesfm.inference.draw_files import IDENTITY, DrawFile, create_draws
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.mixture import FittedModel
 from bayesfm.model import ModelSpec
@@ -28,6 +30,8 @@ FORMAT = 1
 """Version of the layout of a saved posterior."""
 CHUNK_VALUES = 1 << 22
 """Values of w or v in one chunk of a saved folder."""
+LARGE = ("w", "v")
+"""Sites that stay on disk until they are needed."""
 MOMENTS = ("mean", "parameter_variance", "noise_variance")
 
 
@@ -138,17 +142,11 @@ def _lazy(site: Any) -> Any:
     """NumPy arrays as they are; anything else so that xarray reads only what is asked for."""
     if isinstance(site, np.ndarray):
         return site
-    from xarray.backends import BackendArray
-    from xarray.core import indexing
+    from xarray.core.indexing import LazilyIndexedArray
 
-    class Site(BackendArray):
-        shape, dtype = tuple(site.shape), np.dtype(site.dtype)
+    from bayesfm.lazy import Site
 
-        def __getitem__(self, key: Any) -> np.ndarray:
-            read = lambda key: np.asarray(site.oindex[key])  # noqa: E731
-            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, read)
-
-    return indexing.LazilyIndexedArray(Site())
+    return LazilyIndexedArray(Site(site))
 
 
 def add_log_likelihood(tree: xr.DataTree, log_lik: Float[np.ndarray, "chain draw n"]) -> xr.DataTree:
@@ -241,8 +239,12 @@ def save(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     _check_format(tree)
     target = Path(path)
     write = _writer(target)
-    if target.is_dir() and not (target / "zarr.json").is_file():
-        raise ValueError(f"{target} is a folder, but no Zarr group: choose another path")
+    if target.is_dir() and not _is_posterior(target):
+        raise ValueError(f"{target} is a folder, but not a posterior of bayesfm: choose another path")
+    if target.suffix == ".zarr" and target.is_file():
+        raise ValueError(f"{target} is a file, and a .zarr posterior is a folder: choose another path")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {target.parent}: create it first")
     fresh = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         write(tree, fresh)
@@ -288,9 +290,28 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     try:
         with xr.open_datatree(source, **options) as opened:
             _check_format(opened)
-            return opened.map_over_datasets(partial(_settle, lazy=() if file else ("w", "v")))
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{source} is no posterior of bayesfm: {error}") from error
+            tree = opened.map_over_datasets(partial(_settle, lazy=() if file else LARGE))
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{source} is no posterior of bayesfm, or is damaged: {error}") from error
+    if "posterior" not in tree:
+        raise ValueError(f"{source} is damaged: it has no group 'posterior'")
+    if not file:
+        _wait_for_draws(tree, source)
+    for name in ("w0", "alpha"):
+        if name in tree["posterior"] and not np.all(np.isfinite(tree["posterior"][name])):
+            raise ValueError(f"{source} is damaged: the draws of {name} are not finite")
+    return tree
+
+
+def _wait_for_draws(tree: xr.DataTree, folder: Path) -> None:
+    """Large sites are read when they are asked for, and only while the folder still holds them."""
+    posterior = tree["posterior"].dataset
+    for name in (x for x in LARGE if x in posterior):
+        site = _lazy(DrawFile.of(folder.absolute(), f"posterior/{name}"))
+        variable = posterior[name].variable
+        attributes = {k: v for k, v in variable.attrs.items() if k != IDENTITY}
+        posterior = posterior.assign({name: variable._replace(data=site, attrs=attributes)})
+    tree["posterior"].dataset = posterior
 
 
 def _settle(data: xr.Dataset, lazy: tuple[str, ...]) -> xr.Dataset:
@@ -305,10 +326,24 @@ def _settle(data: xr.Dataset, lazy: tuple[str, ...]) -> xr.Dataset:
 
 def _writer(path: Path) -> Callable[[xr.DataTree, Path], None]:
     if path.suffix == ".nc":
-        return lambda tree, fresh: tree.to_netcdf(fresh, engine="h5netcdf")
+        return _write_netcdf
     if path.suffix == ".zarr":
         return _write_zarr
     raise ValueError(f"path must end in .nc (netCDF) or .zarr (folder), got {path.name!r}")
+
+
+def _write_netcdf(tree: xr.DataTree, file: Path) -> None:
+    """With a checksum on every chunk of the draws."""
+    checked = {str(name): {"fletcher32": True} for name in tree["posterior"].data_vars}
+    tree.to_netcdf(file, engine="h5netcdf", encoding={"/posterior": checked})
+
+
+def _is_posterior(folder: Path) -> bool:
+    try:
+        attributes = json.loads((folder / "zarr.json").read_text()).get("attributes", {})
+    except (OSError, ValueError):
+        return False
+    return "bayesfm_format" in attributes
 
 
 def _write_zarr(tree: xr.DataTree, folder: Path) -> None:
@@ -318,7 +353,7 @@ def _write_zarr(tree: xr.DataTree, folder: Path) -> None:
 
     parts = tree.to_dict()
     posterior = parts["/posterior"]
-    large = [name for name in ("w", "v") if name in posterior]
+    large = [name for name in LARGE if name in posterior]
     parts["/posterior"] = posterior.drop_vars(large)
     xr.DataTree.from_dict(parts).to_zarr(folder, mode="w-", consolidated=False, zarr_format=3)
     group = zarr.open_group(folder, path="posterior", mode="r+")
@@ -326,11 +361,15 @@ def _write_zarr(tree: xr.DataTree, folder: Path) -> None:
         x = posterior[name].variable
         step = int(np.clip(CHUNK_VALUES // max(1, x[0, 0].size), 1, x.shape[1]))
         chunks, dims = (1, step, *x.shape[2:]), [str(d) for d in x.dims]
-        array = group.create_array(name, shape=x.shape, dtype=x.dtype, chunks=chunks, dimension_names=dims)
+        array = create_draws(group, name, x.shape, chunks, x.dtype, dims)
+        digest = hashlib.sha256()
         for chain in range(x.shape[0]):
             for first in range(0, x.shape[1], step):
                 draws = slice(first, first + step)
-                array[chain, draws] = np.asarray(x[chain, draws])
+                values = np.ascontiguousarray(x[chain, draws])
+                digest.update(values.data)
+                array[chain, draws] = values
+        array.attrs[IDENTITY] = digest.hexdigest()  # the same draws saved again are the same
 
 
 def _check_format(tree: xr.DataTree) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from scipy import stats
 from bayesfm import posterior
 from bayesfm.design import Block, Design, DesignEncoder
 from bayesfm.inference.chains import ChainOptions
+from bayesfm.inference.draw_files import DrawFile, create_draws
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import ModelSpec, default_spec, site_dims
@@ -205,7 +207,7 @@ def test_gibbs_on_disk_with_streams(tmp_path: Path) -> None:
         num_warmup=5, num_samples=9, progress=False, checkpoint=tmp_path / "run", draws_on_disk=True
     )
     draws = gibbs(jax.random.key(0), spec, design, y, options=options, streams={"train": design})
-    assert isinstance(draws.sites["v"], zarr.Array)
+    assert isinstance(draws.sites["v"], DrawFile)
     save(to_datatree(draws, spec, design, y), tmp_path / "fit.zarr")
     tree = load(tmp_path / "fit.zarr")
     model, _ = restore(tree)
@@ -224,7 +226,10 @@ def test_sites_on_disk_are_read_when_needed(
     design, y = make_data()
     in_memory, spec = make_draws()
     group = zarr.open_group(tmp_path / "run", mode="w")
-    on_disk = {name: group.create_array(name, data=x) for name, x in in_memory.sites.items()}
+    on_disk = {}
+    for name, x in in_memory.sites.items():
+        create_draws(group, name, x.shape, x.shape, x.dtype)[...] = x
+        on_disk[name] = DrawFile.of(tmp_path / "run", name)
     read: list[int] = []
     inner = zarr.Array.get_orthogonal_selection
 
@@ -336,7 +341,7 @@ def test_paths_are_checked(tree: xr.DataTree, tmp_path: Path) -> None:
             load(tmp_path / f"fit{suffix}")
     (tmp_path / "photos.zarr").mkdir()
     (tmp_path / "photos.zarr" / "one.jpg").touch()
-    with pytest.raises(ValueError, match="no Zarr group"):
+    with pytest.raises(ValueError, match="not a posterior of bayesfm"):
         save(tree, tmp_path / "photos.zarr")
     assert (tmp_path / "photos.zarr" / "one.jpg").exists()
 
@@ -352,7 +357,67 @@ def test_foreign_files_are_refused(tree: xr.DataTree, tmp_path: Path) -> None:
     save(tree, tmp_path / "cut.zarr")
     shutil.rmtree(tmp_path / "cut.zarr" / "posterior")
     with pytest.raises(ValueError, match="damaged"):
-        restore(load(tmp_path / "cut.zarr"))
+        load(tmp_path / "cut.zarr")
+
+
+def test_foreign_folders_are_not_replaced(tree: xr.DataTree, tmp_path: Path) -> None:
+    other = xr.Dataset({"x": ("n", np.zeros(3))})
+    other.to_zarr(tmp_path / "other.zarr", consolidated=False)
+    with pytest.raises(ValueError, match="not a posterior of bayesfm: choose another path"):
+        save(tree, tmp_path / "other.zarr")
+    xr.testing.assert_equal(xr.open_zarr(tmp_path / "other.zarr", consolidated=False).load(), other)
+    (tmp_path / "file.zarr").touch()
+    with pytest.raises(ValueError, match=r"a \.zarr posterior is a folder"):
+        save(tree, tmp_path / "file.zarr")
+    with pytest.raises(ValueError, match="there is no folder"):
+        save(tree, tmp_path / "nowhere" / "fit.nc")
+
+
+def test_a_loaded_model_does_not_turn_into_another(tree: xr.DataTree, tmp_path: Path) -> None:
+    """w and v wait on disk: once another model is saved there, they are refused and not mixed with what was read."""
+    save(tree, tmp_path / "fit.zarr")
+    loaded, other = load(tmp_path / "fit.zarr"), tree.copy()
+    other["posterior"] = tree["posterior"].dataset.assign(w=tree["posterior"]["w"] + 1)
+    save(other, tmp_path / "fit.zarr")
+    with pytest.raises(ValueError, match="were written over since: load the posterior again"):
+        loaded["posterior"]["w"].load()
+    shutil.rmtree(tmp_path / "fit.zarr")
+    with pytest.raises(ValueError, match="are no longer in"):
+        loaded["posterior"]["v"].load()
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_damaged_chunks_are_noticed(tree: xr.DataTree, tmp_path: Path, damage: str) -> None:
+    save(tree, tmp_path / "fit.zarr")
+    chunk = next(x for x in sorted((tmp_path / "fit.zarr/posterior/v/c").rglob("*")) if x.is_file())
+    if damage == "missing":
+        chunk.unlink()
+    else:
+        content = bytearray(chunk.read_bytes())
+        content[len(content) // 2] ^= 1
+        chunk.write_bytes(content)
+    with pytest.raises(ValueError, match=r"draws of v in .* (missing in part|are damaged)"):
+        load(tmp_path / "fit.zarr")["posterior"]["v"].load()
+
+
+def test_every_flipped_bit_of_the_draws_in_a_file_is_noticed(tree: xr.DataTree, tmp_path: Path) -> None:
+    save(tree, tmp_path / "fit.nc")
+    content = (tmp_path / "fit.nc").read_bytes()
+    where = content.find(np.asarray(tree["posterior"]["v"]).tobytes()[:64])
+    assert where > 0
+    (tmp_path / "fit.nc").write_bytes(content[:where] + bytes([content[where] ^ 1]) + content[where + 1 :])
+    with pytest.raises(ValueError, match="is damaged"):
+        load(tmp_path / "fit.nc")
+
+
+def test_a_model_on_disk_can_be_pickled(tmp_path: Path) -> None:
+    design, y = make_data()
+    spec = default_spec(y, 1)
+    options = ChainOptions(
+        num_warmup=2, num_samples=4, progress=False, checkpoint=tmp_path / "run", draws_on_disk=True
+    )
+    tree = to_datatree(gibbs(jax.random.key(0), spec, design, y, options=options), spec, design, y)
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(tree)), tree)
 
 
 @pytest.mark.parametrize(

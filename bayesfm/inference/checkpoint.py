@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from bayesfm.inference.draw_files import DrawFile, create_draws, read_draws
 from bayesfm.inference.draws import StreamedMoments
 
 if TYPE_CHECKING:
@@ -92,61 +96,71 @@ class MemoryStore:
 
 
 class FolderStore:
-    """Draws in a Zarr group, state beside it."""
+    """Draws in a Zarr group, state beside it. Nothing in the folder is touched before it is known to be this run's."""
 
     def __init__(self, options: ChainOptions, shapes: Any, identity: str) -> None:
         self.folder = Path(options.checkpoint)  # type: ignore[arg-type]
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.state_file = self.folder / "state.npz"
         self.streams: dict[str, StreamedMoments] = {}
         self._identity = identity
         self._on_disk = options.draws_on_disk
-        self._resume = options.resume
-        if not options.resume and self.state_file.exists():
+        self._leaves: list[np.ndarray] = []
+        self._sweeps = 0
+        self._prepare_folder()
+        if options.resume:
+            self._read_state()
+        elif self.state_file.exists():
             raise ValueError(
                 f"checkpoint folder {self.folder} already holds a run: pass resume=True to go on with it, "
                 "or name another folder"
             )
-        if options.resume and not self.state_file.exists():
-            raise ValueError(f"resume=True, but {self.folder} holds no run (no state.npz)")
         self._sites, self._stats = self._open(options, shapes)
+
+    def _prepare_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"checkpoint must name a folder, but {error.filename} is a file") from error
+
+    def _read_state(self) -> None:
+        if not self.state_file.exists():
+            raise ValueError(f"resume=True, but {self.folder} holds no run (no state.npz)")
+        try:
+            with open(self.state_file, "rb") as file, np.load(file, allow_pickle=False) as saved:
+                made_by = str(saved["fingerprint"])
+                self._sweeps = int(saved["sweeps"])
+                self._leaves = [saved[f"leaf{i}"] for i in range(len(saved.files) - 3)]
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{self.state_file} is damaged, start again in another folder: {error}"
+            ) from error
+        if made_by != self._identity:
+            raise ValueError(
+                f"the run in {self.folder} was made with other data, model, options, seed or chain method; "
+                "resume with the same ones, or start in another folder"
+            )
 
     def _open(self, options: ChainOptions, shapes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         import zarr  # a heavy import that only runs with a checkpoint need
 
-        root = zarr.open_group(self.folder / "draws.zarr", mode="r+" if self._resume else "w")
+        place = self.folder / "draws.zarr"
         lead = (options.num_chains, options.num_samples)
         out = []
-        for title, part in zip(("posterior", "sample_stats"), shapes, strict=True):
-            group = root.require_group(title)
-            arrays: dict[str, Any] = {}
-            for name, s in part.items():
-                per_chunk = max(1, (1 << 22) // max(1, int(np.prod(s.shape)) * s.dtype.itemsize))
-                chunks = (1, min(per_chunk, options.num_samples), *(max(1, d) for d in s.shape))
-                arrays[name] = (
-                    group[name]
-                    if self._resume
-                    else group.create_array(name, shape=lead + s.shape, chunks=chunks, dtype=s.dtype)
-                )
-                if (
-                    self._resume and arrays[name].shape[1] != options.num_samples
-                ):  # a run that was stopped early
-                    arrays[name].resize((options.num_chains, options.num_samples, *s.shape))
-            out.append(arrays)
+        try:
+            root = zarr.open_group(place, mode="r+" if options.resume else "w")
+            for title, part in zip(("posterior", "sample_stats"), shapes, strict=True):
+                group = root.require_group(title)
+                out.append({name: _array(group, name, lead, s, options.resume) for name, s in part.items()})
+        except (OSError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"{place} is damaged, start again in another folder: {error}") from error
         return out[0], out[1]
 
     def load(self, carry: Any) -> tuple[Any, int]:
-        if not self._resume:
+        if not self._leaves:
             return carry, 0
-        with np.load(self.state_file, allow_pickle=False) as saved:
-            if str(saved["fingerprint"]) != self._identity:
-                raise ValueError(
-                    f"the run in {self.folder} was made with other data, model, options, seed or chain method; "
-                    "resume with the same ones, or start in another folder"
-                )
-            leaves, structure = jax.tree.flatten(carry)
-            loaded = [saved[f"leaf{i}"] for i in range(len(leaves))]
-            return jax.tree.unflatten(structure, jax.device_put(loaded)), int(saved["sweeps"])
+        structure = jax.tree.structure(carry)
+        # A copy of JAX's own: the first piece of the run gives this memory away.
+        return jax.tree.unflatten(structure, [jnp.array(x, copy=True) for x in self._leaves]), self._sweeps
 
     def append(self, sites: dict[str, np.ndarray], stats: dict[str, np.ndarray], first: int) -> None:
         _write(self._sites, sites, first)
@@ -162,12 +176,31 @@ class FolderStore:
         fresh.replace(self.state_file)
 
     def finish(self, draws: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        stats = {name: np.asarray(x[:, :draws]) for name, x in self._stats.items()}
+        upto = (slice(None), slice(0, draws))
+        stats = {name: self._read("sample_stats", name, x, upto) for name, x in self._stats.items()}
         if not self._on_disk:
-            return {name: np.asarray(x[:, :draws]) for name, x in self._sites.items()}, stats
-        for array in self._sites.values():
+            return {name: self._read("posterior", name, x, upto) for name, x in self._sites.items()}, stats
+        files = {}
+        for name, array in self._sites.items():
             array.resize((array.shape[0], draws, *array.shape[2:]))
-        return dict(self._sites), stats
+            if array.nchunks_initialized < array.nchunks:
+                raise ValueError(f"the draws of {name} in {self.folder} are missing in part")
+            files[name] = DrawFile.of(self.folder / "draws.zarr", f"posterior/{name}")
+        return files, stats
+
+    def _read(self, group: str, name: str, array: Any, key: Any) -> np.ndarray:
+        return read_draws(array, key, f"the {group} of {name} in {self.folder}")
+
+
+def _array(group: Any, name: str, lead: tuple[int, int], s: Any, resume: bool) -> Any:
+    if resume:
+        array = group[name]
+        if array.shape[1] != lead[1]:  # a run that was stopped early
+            array.resize((*lead, *s.shape))
+        return array
+    per_chunk = max(1, (1 << 22) // max(1, int(np.prod(s.shape)) * s.dtype.itemsize))
+    chunks = (1, min(per_chunk, lead[1]), *(max(1, d) for d in s.shape))
+    return create_draws(group, name, lead + s.shape, chunks, s.dtype)
 
 
 def _write(target: dict[str, Any], new: dict[str, np.ndarray], first: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -58,8 +61,68 @@ def test_a_resumed_store_has_the_carry_and_the_count(tmp_path: Path) -> None:
     )
     assert sweeps == 3
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), carry, CARRY))
+
+
+def test_a_refused_resumption_touches_nothing(tmp_path: Path) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    shorter = replace(options(tmp_path, resume=True), num_samples=2)
     with pytest.raises(ValueError, match="other data, model, options, seed or chain method"):
-        FolderStore(options(tmp_path, resume=True), SHAPES, "another").load(CARRY)
+        FolderStore(shorter, SHAPES, "another")
+    with pytest.raises(ValueError, match="already holds a run"):
+        FolderStore(replace(options(tmp_path), num_samples=2), SHAPES, "id")
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def chunks_of(folder: Path, name: str) -> list[Path]:
+    return sorted(x for x in (folder / "draws.zarr" / "posterior" / name / "c").rglob("*") if x.is_file())
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_missing_draws_are_noticed(tmp_path: Path, on_disk: bool) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    chunks_of(tmp_path, "w")[0].unlink()
+    with pytest.raises(ValueError, match="are missing in part"):
+        FolderStore(options(tmp_path, resume=True, draws_on_disk=on_disk), SHAPES, "id").finish(3)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    chunk = chunks_of(tmp_path, "w")[0]
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(ValueError, match=r"posterior of w in .* are damaged"):
+        FolderStore(options(tmp_path, resume=True), SHAPES, "id").finish(3)
+
+
+@pytest.mark.parametrize("what", ["state.npz", "draws.zarr/zarr.json", "draws.zarr/posterior/w/zarr.json"])
+def test_damaged_files_are_named(tmp_path: Path, what: str) -> None:
+    fill(FolderStore(options(tmp_path), SHAPES, "id"))
+    file = tmp_path / what
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ValueError, match="is damaged, start again in another folder"):
+        FolderStore(options(tmp_path, resume=True), SHAPES, "id")
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"checkpoint must name a folder, but .*file is a file"):
+        FolderStore(options(tmp_path / "file"), SHAPES, "id")
+
+
+def test_draws_left_on_disk(tmp_path: Path) -> None:
+    store = FolderStore(options(tmp_path / "run", draws_on_disk=True), SHAPES, "id")
+    fill(store)
+    site = pickle.loads(pickle.dumps(store.finish(3)[0]["w"]))
+    assert (site.shape, site.ndim, site.dtype) == ((2, 3, 3), 3, np.float32)
+    np.testing.assert_array_equal(site[:, 1:], piece(1, 2)[0]["w"])
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(ValueError, match="the draws of w are no longer in"):
+        np.asarray(site)
+    fill(FolderStore(options(tmp_path / "run"), SHAPES, "id"))
+    with pytest.raises(ValueError, match="were written over since"):
+        np.asarray(site)
 
 
 def test_no_state_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +145,7 @@ def test_state_is_read_without_pickle(tmp_path: Path) -> None:
     fill(FolderStore(options(tmp_path), SHAPES, "id"))
     np.savez(tmp_path / "state.npz", fingerprint=np.array([{"not": "text"}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(CARRY)
+        FolderStore(options(tmp_path, resume=True), SHAPES, "id")
 
 
 def test_fingerprint_sees_values_shapes_types_and_options() -> None:
