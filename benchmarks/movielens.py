@@ -20,6 +20,7 @@ from scipy import sparse
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from bayesfm import native
 from bayesfm.datasets import load_movielens_100k
 from bayesfm.design import TableEncoder
 from bayesfm.inference import chains
@@ -108,10 +109,13 @@ def accuracy(data: Data, rank: int, seeds: int) -> None:
     print(table(["package", "seed", "RMSE", "MAE", "90 % coverage", "log predictive density"], rows))
 
 
-def sweeper(data: Data, rank: int, factor_block: int | str = "auto") -> tuple[Callable[[int], float], float]:
+def sweeper(
+    data: Data, rank: int, factor_block: int | str = "auto", kernels: str = "auto"
+) -> tuple[Callable[[int], float], float]:
     """A function that runs some sweeps (draws stored, as in a fit) and returns seconds; seconds until it was ready."""
     began = time.perf_counter()
-    kernel, _ = gibbs_kernel(default_spec(data.y, rank), data.design, data.y, factor_block=factor_block)
+    spec = default_spec(data.y, rank)
+    kernel, _ = gibbs_kernel(spec, data.design, data.y, factor_block=factor_block, kernels=kernels)
     options = chains.ChainOptions(num_warmup=0, num_samples=20, num_chains=1, progress=False)
     keys = jax.random.split(jax.random.key(1), 1)
     carry = chains._start_all(kernel, keys)
@@ -135,16 +139,21 @@ def sweeper(data: Data, rank: int, factor_block: int | str = "auto") -> tuple[Ca
 def speed(data: Data, ranks: list[int], rounds: int = 9, burst: int = 20) -> None:
     """Milliseconds per sweep of both, warm, in alternating bursts."""
     rows: list[list[object]] = []
+    ways = ["native", "xla"] if native.available() else ["xla"]
     for rank in ranks:
-        run, ready = sweeper(data, rank)
-        ours, theirs = [], []
+        runs = {way: sweeper(data, rank, kernels=way) for way in ways}
+        ours, theirs = {way: [] for way in ways}, []
         for _ in range(rounds):
-            ours.append(run(burst) / burst * 1e3)
+            for way, (run, _) in runs.items():
+                ours[way].append(run(burst) / burst * 1e3)
             theirs += list(np.diff(run_myfm(data, rank, burst, 1, 0)[2]) * 1e3)
-        a, b = float(np.median(ours)), float(np.median(theirs))
-        rows.append([rank, f"{a:.2f}", f"{b:.2f}", f"{b / a:.1f}", f"{ready:.1f}"])
+        b = float(np.median(theirs))
+        for way, (_, ready) in runs.items():
+            a = float(np.median(ours[way]))
+            rows.append([rank, way, f"{a:.2f}", f"{b:.2f}", f"{b / a:.1f}", f"{ready:.1f}"])
     print("\nMilliseconds per sweep, one chain, medians of alternating bursts\n")
-    print(table(["rank", "bayesfm", "myfm", "ratio", "seconds to the first draw (layout, compile)"], rows))
+    head = ["rank", "kernels", "bayesfm", "myfm", "ratio", "seconds to the first draw (layout, compile)"]
+    print(table(head, rows))
 
 
 def ess(x: np.ndarray) -> float:
@@ -159,8 +168,9 @@ def ess_per_second(data: Data, ranks: list[int], sweeps: int = 1000) -> None:
     rows: list[list[object]] = []
     for rank in ranks:
         options = chains.ChainOptions(num_warmup=WARMUP, num_samples=sweeps, num_chains=1, progress=False)
-        for block in dict.fromkeys(("auto", "joint" if rank <= 16 else 8, 1)):
-            run, _ = sweeper(data, rank, block)
+        ways = [("auto", "auto"), ("auto", "xla"), (1, "xla")]
+        for block, way in ways if native.available() else ways[1:]:
+            run, _ = sweeper(data, rank, block, way)
             seconds = np.median([run(20) / 20 for _ in range(5)]) * sweeps
             draws = gibbs(
                 jax.random.key(0),
@@ -169,10 +179,11 @@ def ess_per_second(data: Data, ranks: list[int], sweeps: int = 1000) -> None:
                 data.y,
                 options=options,
                 factor_block=block,
+                kernels=way,
             )
             eta = etas(data, X, {name: x[0] for name, x in draws.sites.items()})
             both = float(np.median([ess(e) for e in eta.T])), ess(draws.sites["alpha"][0])
-            name = f"bayesfm, block {draws.info['factor_block']}"
+            name = f"bayesfm, {draws.info['kernels']}, block {draws.info['factor_block']}"
             rows.append([rank, name, *[f"{e:.0f}" for e in both], *[f"{e / seconds:.0f}" for e in both]])
         samples, alpha, clock = run_myfm(data, rank, WARMUP + sweeps, sweeps, 0)
         seconds = np.median(np.diff(clock)) * sweeps
@@ -188,11 +199,14 @@ def blocks(data: Data, ranks: list[int]) -> None:
     rows: list[list[object]] = []
     for rank in ranks:
         for size in [b for b in (1, 2, 4, 8, 12, 16, 32, 64) if b <= rank]:
-            run, ready = sweeper(data, rank, size)
-            ms = np.median([run(10) / 10 for _ in range(7)]) * 1e3
-            rows.append([rank, size, f"{ms:.2f}", f"{ready:.1f}"])
+            for way in ["native", "xla"] if native.available() else ["xla"]:
+                run, ready = sweeper(data, rank, size, way)
+                ms = np.median([run(10) / 10 for _ in range(7)]) * 1e3
+                rows.append([rank, size, way, f"{ms:.2f}", f"{ready:.1f}"])
     print("\nMilliseconds per sweep by factor block\n")
-    print(table(["rank", "factors drawn jointly", "ms per sweep", "seconds to the first draw"], rows))
+    print(
+        table(["rank", "factors drawn jointly", "kernels", "ms per sweep", "seconds to the first draw"], rows)
+    )
 
 
 def relations(data_home: str | None) -> None:
@@ -200,20 +214,20 @@ def relations(data_home: str | None) -> None:
     from benchmarks.side_information import designs
 
     rows: list[list[object]] = []
-    for rank in (8, 16):
+    for rank, way in [(r, w) for w in ("native", "xla") if w == "xla" or native.available() for r in (8, 16)]:
         runs = {}
         for name, (design, y) in designs(data_home).items():
             fake = type("D", (), {"design": design, "y": y})
-            runs[name] = sweeper(fake, rank)[0]  # type: ignore[arg-type]
+            runs[name] = sweeper(fake, rank, kernels=way)[0]  # type: ignore[arg-type]
         ms = {name: [] for name in runs}
         for _ in range(9):
             for name, run in runs.items():
                 ms[name].append(run(10) / 10 * 1e3)
         median = {name: float(np.median(x)) for name, x in ms.items()}
         for name, value in median.items():
-            rows.append([rank, name, f"{value:.2f}", f"{value / median['plain']:.2f}"])
+            rows.append([rank, way, name, f"{value:.2f}", f"{value / median['plain']:.2f}"])
     print("\nSide information, ms per sweep\n")
-    print(table(["rank", "design", "ms per sweep", "times plain"], rows))
+    print(table(["rank", "kernels", "design", "ms per sweep", "times plain"], rows))
 
 
 def main(argv: list[str] | None = None) -> None:

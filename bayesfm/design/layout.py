@@ -125,6 +125,22 @@ class SortedRows:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Columns:
+    """The entries of a relation block by feature: j has ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``."""
+
+    ptr: Int[Any, " p+1"]
+    row: Int[Any, " z"]
+    value: Float[Any, " z"]
+
+    @classmethod
+    def of(cls, X: sparse.csr_array) -> Columns:
+        """Of a matrix of block rows by features."""
+        csc = X.tocsc()
+        return cls(csc.indptr.astype(np.int32), csc.indices.astype(np.int32), csc.data)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class FieldUnit:
     """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted).
 
@@ -149,6 +165,8 @@ class TableUnit:
     rows: RowGroups
     table: TableArrays
     steps: tuple[Steps, ...]
+    columns: Columns | None = None
+    sorted: SortedRows | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -236,7 +254,8 @@ def build_layout(
                 group[features][order],
                 rows,
                 _table(X, X.shape[0]),
-                _steps(X, X.shape[0], X.shape[0] + 1),
+                () if native else _steps(X, X.shape[0], X.shape[0] + 1),
+                Columns.of(X) if native else None,
             )
         )
     if loose:
@@ -254,7 +273,7 @@ def build_layout(
 
 
 def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
-    if not isinstance(unit, FieldUnit):
+    if isinstance(unit, RowsUnit):
         return unit
     m, code = unit.rows.num_owners, unit.rows.code[:n]
     order = np.argsort(code, kind="stable").astype(np.int32)

@@ -17,11 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-__all__ = ["ISAS", "as_table", "available", "isa", "lanes", "linear_predictor", "update_field"]
+__all__ = [
+    "ISAS",
+    "as_table",
+    "available",
+    "isa",
+    "lanes",
+    "linear_predictor",
+    "move_residual",
+    "row_information",
+    "update_field",
+]
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIX = {"float32": "f32", "float64": "f64"}
-_FUNCTIONS = ("bayesfm_field", "bayesfm_rows")
+_FUNCTIONS = tuple(f"bayesfm_{name}" for name in ("field", "information", "move", "rows", "table"))
 
 
 @cache
@@ -78,6 +88,60 @@ def update_field(
     call = _call("bayesfm_field", theta.dtype, shapes, input_output_aliases={7: 0, 3: 1})
     new, moved = call(ptr, row, omega, r, precision, mean, noise, theta, *_alternating(tables, codes))
     return new, moved
+
+
+def row_information(
+    ptr: Int[Array, " _"],
+    row: Int[Array, " rows"],
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+    D: int,
+    tables: list[Float[Array, "_ stride"]],
+    codes: list[Int[Array, " rows"]],
+) -> Float[Array, "m q"]:
+    """For every row of a relation block: sum of omega h h' over its data rows (triangle by rows), then of omega r h.
+
+    Arguments as in :func:`update_field`.
+    """
+    shape = jax.ShapeDtypeStruct((ptr.shape[0] - 1, D * (D + 3) // 2), r.dtype)
+    call = _call("bayesfm_information", r.dtype, shape)
+    return call(ptr, row, omega, r, *_alternating(tables, codes))
+
+
+def update_table(
+    ptr: Int[Array, " _"],
+    row: Int[Array, " z"],
+    value: Float[Array, " z"],
+    information: Float[Array, "m q"],
+    Q: Float[Array, "B m"],
+    precision: Float[Array, "D p"],
+    mean: Float[Array, "D p"],
+    noise: Float[Array, "D p"],
+    theta: Float[Array, "D p"],
+) -> tuple[Float[Array, "D p"], Float[Array, "D m"]]:
+    """Draw the features of a relation block in turn; return them and the movement of the rows' summaries (E, Q).
+
+    Feature j has the entries ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``; ``information`` is that of
+    :func:`row_information`, ``Q`` that of the block's own rows. See ``src/table.cc``.
+    """
+    moved = jax.ShapeDtypeStruct((theta.shape[0], information.shape[0]), theta.dtype)
+    shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), moved)
+    call = _call("bayesfm_table", theta.dtype, shapes, input_output_aliases={8: 0})
+    new, change = call(ptr, row, value, information, Q, precision, mean, noise, theta)
+    return new, change
+
+
+def move_residual(
+    ptr: Int[Array, " _"],
+    row: Int[Array, " rows"],
+    r: Float[Array, " n_pad"],
+    moved: Float[Array, "D m"],
+    tables: list[Float[Array, "_ stride"]],
+    codes: list[Int[Array, " rows"]],
+) -> Float[Array, " n_pad"]:
+    """r - <h, moved> for the data rows of every block row. Arguments as in :func:`update_field`."""
+    call = _call("bayesfm_move", r.dtype, jax.ShapeDtypeStruct(r.shape, r.dtype), input_output_aliases={2: 0})
+    return call(ptr, row, r, moved, *_alternating(tables, codes))
 
 
 def linear_predictor(

@@ -15,7 +15,7 @@ from bayesfm import native
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
-from bayesfm.design.layout import build_layout
+from bayesfm.design.layout import FieldUnit, build_layout
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
@@ -132,6 +132,8 @@ def gibbs_kernel(
     use_native = _use_native(kernels)
     layout = build_layout(design, dtype=dtype.type, native=use_native)
 
+    only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
+
     def padded(x: np.ndarray) -> Array:
         return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))), dtype)
 
@@ -148,18 +150,18 @@ def gibbs_kernel(
         data=data,
         probe_rows=jnp.asarray(probes),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        factor_block=_factor_block(factor_block, spec.predictor.rank, use_native),
+        factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
         keep=_keep(keep, spec),
     )
     return kernel, centre
 
 
-def default_factor_block(rank: int, native: bool = False) -> int:
-    """Factors drawn jointly with w: all of them by the compiled kernels, else equal blocks of at most eight.
+def default_factor_block(rank: int, native_fields: bool = False) -> int:
+    """Factors drawn jointly with w: all, where compiled kernels draw fields alone; else equal blocks of at most eight.
 
     Both measured, see ``benchmarks/README.md``.
     """
-    if native:
+    if native_fields:
         return rank
     count = max(1, -(-rank // 8))
     return -(-rank // count)
@@ -176,9 +178,9 @@ def _use_native(choice: str) -> bool:
     return choice != "xla" and on_cpu and native.available()
 
 
-def _factor_block(choice: int | str, rank: int, use_native: bool = False) -> int:
+def _factor_block(choice: int | str, rank: int, native_fields: bool = False) -> int:
     if choice == "auto":
-        return default_factor_block(rank, use_native)
+        return default_factor_block(rank, native_fields)
     if choice == "joint":
         return rank
     if isinstance(choice, str):

@@ -157,6 +157,18 @@ def _update_field_native(
     return blocks.run(key, body, (theta, r))
 
 
+def _tables(
+    rows: SortedRows, others: OtherFactors, s: Int[Array, ""], size: int
+) -> tuple[list[Float[Array, "_ stride"]], list[Int[Array, " rows"]]]:
+    """What the kernels gather h = (1, q) from: (1, Q) of the first other unit, (0, Q) of the others."""
+    Q, codes = others.block(s, size), list(rows.codes)
+    if not Q:  # a design of one unit
+        Q, codes = [jnp.zeros((size, 1), others.like.dtype)], [jnp.zeros_like(rows.row)]
+    return [
+        native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
+    ], codes
+
+
 def update_table(
     key: Key[Array, ""],
     predictor: FM,
@@ -174,6 +186,8 @@ def update_table(
     information G_b = sum omega (1, q)(1, q)' and g_b = sum omega r (1, q), q being the Q of the other blocks. One pass
     over the n data rows gathers it; the colours of the block then only touch its distinct rows.
     """
+    if unit.sorted is not None:
+        return _update_table_native(key, predictor, unit, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
     Q = predictor.summarize(unit.table, theta)[1:]
@@ -197,6 +211,43 @@ def update_table(
 
     theta, _, r_rows = blocks.run(key, body, (theta, Q, r[rows.row]))
     return theta, _to_rows(rows, r_rows, r)
+
+
+def _update_table_native(
+    key: Key[Array, ""],
+    predictor: FM,
+    unit: TableUnit,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K p"],
+    prior: UnitPrior,
+    others: OtherFactors,
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
+    """The same by the compiled kernels, feature after feature in the order of the columns."""
+    rows, columns = unit.sorted, unit.columns
+    assert rows is not None
+    assert columns is not None
+    Q = predictor.summarize(unit.table, theta)[1:]
+
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        theta, Q, r = carry
+        near = rows.ptr, rows.row
+        tables = _tables(rows, others, s, blocks.size)
+        information = native.row_information(*near, omega, r, blocks.size + 1, *tables)
+        own, block = blocks.take(theta, s), _prior_block(blocks, prior, s)
+        noise = jax.random.normal(key, own.shape, own.dtype)
+        q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
+        new, moved = native.update_table(
+            columns.ptr, columns.row, columns.value, information, q, block.precision, block.mean, noise, own
+        )
+        Q = lax.dynamic_update_slice_in_dim(Q, q + moved[1:], s, 0)
+        return blocks.put(theta, s, new), Q, native.move_residual(*near, r, moved, *tables)
+
+    theta, _, r = blocks.run(key, body, (theta, Q, r))
+    return theta, r
 
 
 def _colours_of_table(

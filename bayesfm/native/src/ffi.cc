@@ -11,6 +11,7 @@
 
 #include "field.h"
 #include "rows.h"
+#include "table.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -21,6 +22,12 @@ namespace bayesfm {
   namespace isa {                                 \
   template <class T>                              \
   void update_field(const Field<T>&, int, int);   \
+  template <class T>                              \
+  void row_information(const Field<T>&, T*, int, int); \
+  template <class T>                              \
+  void move_rows(const Field<T>&, const T*, int, int); \
+  template <class T>                              \
+  void update_table(const Table<T>&);             \
   template <class T>                              \
   void linear_predictor(const Rows<T>&, int64_t, int64_t); \
   }
@@ -168,6 +175,105 @@ ffi::Error field_update(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Bu
 }
 
 template <class T, ffi::DataType kType>
+ffi::Error information(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row,
+                       ffi::Buffer<kType> omega, ffi::Buffer<kType> r, ffi::RemainingArgs others,
+                       ffi::Result<ffi::Buffer<kType>> packed) {
+  if (packed->dimensions().size() != 2) return shapes("the information must be (m, q)");
+  const int64_t m = packed->dimensions()[0], q = packed->dimensions()[1];
+  int K = 0;
+  while (K * (K + 3) / 2 < q) ++K;
+  if (K * (K + 3) / 2 != q || K == 0) return shapes("q must be K (K + 1) / 2 + K");
+  if (ptr.element_count() != static_cast<size_t>(m + 1)) return shapes("ptr must have m + 1 entries");
+  if (omega.element_count() != r.element_count()) return shapes("omega and r must have one entry per row");
+  Tables<T> tables;
+  if (const std::string wrong = tables.template read<kType>(others, row.element_count()); !wrong.empty())
+    return shapes(wrong);
+  if (tables.stride < K) return shapes("the stride must be at least K");
+  const Field<T> field{K, static_cast<int>(m), tables.count(), tables.stride, ptr.typed_data(), row.typed_data(),
+                       tables.table.data(), tables.code.data(), omega.typed_data(), r.typed_data(), nullptr, nullptr,
+                       nullptr, nullptr};
+  const RowInformation<T> gather = PICK(row_information<T>);
+  const std::vector<int> ends = cut(field.ptr, field.m, 8, 4 * std::max<int64_t>(1, pool.num_threads()));
+  run_parts(pool, static_cast<int>(ends.size()),
+            [&](int i) { gather(field, packed->typed_data(), i ? ends[i - 1] : 0, ends[i]); });
+  return ffi::Error::Success();
+}
+
+template <class T, ffi::DataType kType>
+ffi::Error move(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row, ffi::Buffer<kType> r,
+                ffi::Buffer<kType> moved, ffi::RemainingArgs others, ffi::Result<ffi::Buffer<kType>> r_out) {
+  if (moved.dimensions().size() != 2) return shapes("moved must be (K, m)");
+  const int64_t K = moved.dimensions()[0], m = moved.dimensions()[1];
+  if (ptr.element_count() != static_cast<size_t>(m + 1)) return shapes("ptr must have m + 1 entries");
+  Tables<T> tables;
+  if (const std::string wrong = tables.template read<kType>(others, row.element_count()); !wrong.empty())
+    return shapes(wrong);
+  if (tables.stride < K) return shapes("the stride must be at least K");
+  if (r_out->typed_data() != r.typed_data()) std::memcpy(r_out->typed_data(), r.typed_data(), r.size_bytes());
+  const Field<T> field{static_cast<int>(K), static_cast<int>(m), tables.count(), tables.stride, ptr.typed_data(),
+                       row.typed_data(), tables.table.data(), tables.code.data(), nullptr, r_out->typed_data(), nullptr,
+                       nullptr, nullptr, nullptr};
+  const MoveResidual<T> step = PICK(move_rows<T>);
+  const std::vector<int> ends = cut(field.ptr, field.m, 8, 4 * std::max<int64_t>(1, pool.num_threads()));
+  run_parts(pool, static_cast<int>(ends.size()),
+            [&](int i) { step(field, moved.typed_data(), i ? ends[i - 1] : 0, ends[i]); });
+  return ffi::Error::Success();
+}
+
+template <class T, ffi::DataType kType>
+ffi::Error table_update(ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row, ffi::Buffer<kType> value,
+                        ffi::Buffer<kType> information, ffi::Buffer<kType> Q, ffi::Buffer<kType> precision,
+                        ffi::Buffer<kType> mean, ffi::Buffer<kType> noise, ffi::Buffer<kType> theta,
+                        ffi::Result<ffi::Buffer<kType>> theta_out, ffi::Result<ffi::Buffer<kType>> moved) {
+  if (theta.dimensions().size() != 2) return shapes("theta must be (K, p)");
+  const int64_t K = theta.dimensions()[0], p = theta.dimensions()[1];
+  if (information.dimensions().size() != 2) return shapes("the information must be (m, q)");
+  const int64_t m = information.dimensions()[0];
+  if (information.dimensions()[1] != K * (K + 3) / 2) return shapes("q must be K (K + 1) / 2 + K");
+  if (Q.element_count() != static_cast<size_t>((K - 1) * m)) return shapes("Q must be (K - 1, m)");
+  if (ptr.element_count() != static_cast<size_t>(p + 1)) return shapes("ptr must have p + 1 entries");
+  if (row.element_count() != value.element_count()) return shapes("row and value must have one entry each");
+  for (const auto* x : {&precision, &mean, &noise})
+    if (x->element_count() != theta.element_count()) return shapes("precision, mean and noise must be (K, p)");
+  if (theta_out->typed_data() != theta.typed_data())
+    std::memcpy(theta_out->typed_data(), theta.typed_data(), theta.size_bytes());
+  const Table<T> table{static_cast<int>(K), static_cast<int>(m), static_cast<int>(p), ptr.typed_data(),
+                       row.typed_data(), value.typed_data(), information.typed_data(), Q.typed_data(),
+                       precision.typed_data(), mean.typed_data(), noise.typed_data(), theta_out->typed_data(),
+                       moved->typed_data()};
+  PICK(update_table<T>)(table);
+  return ffi::Error::Success();
+}
+
+template <class T, ffi::DataType kType>
+constexpr auto table_binding() {
+  return ffi::Ffi::Bind()
+      .template Arg<ffi::Buffer<ffi::S32>>()
+      .template Arg<ffi::Buffer<ffi::S32>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Ret<ffi::Buffer<kType>>()
+      .template Ret<ffi::Buffer<kType>>();
+}
+
+template <class T, ffi::DataType kType>
+constexpr auto information_binding() {
+  return ffi::Ffi::Bind()
+      .template Ctx<ffi::ThreadPool>()
+      .template Arg<ffi::Buffer<ffi::S32>>()
+      .template Arg<ffi::Buffer<ffi::S32>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .RemainingArgs()
+      .template Ret<ffi::Buffer<kType>>();
+}
+
+template <class T, ffi::DataType kType>
 ffi::Error rows_eta(ffi::ThreadPool pool, ffi::Buffer<kType> w0, ffi::RemainingArgs units,
                     ffi::Result<ffi::Buffer<kType>> eta) {
   const int64_t n = static_cast<int64_t>(eta->element_count());
@@ -228,4 +334,16 @@ extern "C" int bayesfm_set_isa(int isa) {
   bayesfm::chosen.store(static_cast<bayesfm::Isa>(isa));
   return isa;
 }
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_information_f32, (bayesfm::information<float, ffi::F32>),
+                              (bayesfm::information_binding<float, ffi::F32>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_information_f64, (bayesfm::information<double, ffi::F64>),
+                              (bayesfm::information_binding<double, ffi::F64>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_move_f32, (bayesfm::move<float, ffi::F32>),
+                              (bayesfm::information_binding<float, ffi::F32>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_move_f64, (bayesfm::move<double, ffi::F64>),
+                              (bayesfm::information_binding<double, ffi::F64>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_table_f32, (bayesfm::table_update<float, ffi::F32>),
+                              (bayesfm::table_binding<float, ffi::F32>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_table_f64, (bayesfm::table_update<double, ffi::F64>),
+                              (bayesfm::table_binding<double, ffi::F64>()));
 #pragma GCC visibility pop

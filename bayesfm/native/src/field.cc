@@ -6,11 +6,11 @@
 #include "field.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <memory>
 #include <new>
+#include <vector>
 
+#include "solve.h"
 #include "vector.h"
 
 namespace bayesfm::ISA {
@@ -39,8 +39,6 @@ struct Scratch {
   V<T>* const lanes;
   T* const gram;  // K + 1 rows of ld, then the block of data rows
 };
-
-constexpr int at(int i, int j) { return i * (i + 1) / 2 + j; }  // entry (i, j), j <= i, of a packed triangle
 
 template <class T>
 void gather(const Field<T>& f, int32_t p, T* h) {
@@ -133,53 +131,18 @@ void gram_large(const Field<T>& f, int j, const Scratch<T>& s) {
   }
 }
 
-// W systems, one per lane: A holds the triangle of P and becomes its Cholesky factor L (1 / L_jj on the diagonal).
-//
-// No pivot of Lambda + G, G positive semidefinite, is below its prior precision; nor is one below the rounding of the
-// diagonal to be believed.
+// Gram matrix of feature j into s.gram: rows of ld, the right-hand side in row K (small) or in column K.
 template <class T>
-void solve(int K, V<T>* A, V<T>* b, const V<T>* noise, const V<T>* precision, V<T>* x) {
-  const V<T> rounding = splat<T>(4 * std::numeric_limits<T>::epsilon());
-  for (int j = 0; j < K; ++j) {
-    V<T> d = A[at(j, j)], b_j = b[j];
-    const V<T> by_rounding = d * rounding;
-    const V<T> floor = by_rounding > precision[j] ? by_rounding : precision[j];
-    for (int k = 0; k < j; ++k) {
-      const V<T> l = A[at(j, k)];
-      d -= l * l;
-      b_j -= l * b[k];
-    }
-    d = d > floor ? d : floor;
-    V<T> inverse;
-    for (int l = 0; l < Lanes<T>::W; ++l) inverse[l] = T(1) / std::sqrt(d[l]);
-    A[at(j, j)] = inverse;
-    b[j] = b_j * inverse;
-    int i = j + 1;
-    for (; i + 3 < K; i += 4) {  // four rows share the loads of row j
-      V<T> s0 = A[at(i, j)], s1 = A[at(i + 1, j)], s2 = A[at(i + 2, j)], s3 = A[at(i + 3, j)];
-      for (int k = 0; k < j; ++k) {
-        const V<T> l = A[at(j, k)];
-        s0 -= A[at(i, k)] * l;
-        s1 -= A[at(i + 1, k)] * l;
-        s2 -= A[at(i + 2, k)] * l;
-        s3 -= A[at(i + 3, k)] * l;
-      }
-      A[at(i, j)] = s0 * inverse;
-      A[at(i + 1, j)] = s1 * inverse;
-      A[at(i + 2, j)] = s2 * inverse;
-      A[at(i + 3, j)] = s3 * inverse;
-    }
-    for (; i < K; ++i) {
-      V<T> s = A[at(i, j)];
-      for (int k = 0; k < j; ++k) s -= A[at(i, k)] * A[at(j, k)];
-      A[at(i, j)] = s * inverse;
-    }
-  }
-  for (int j = K - 1; j >= 0; --j) {
-    V<T> s = b[j] + noise[j];
-    for (int i = j + 1; i < K; ++i) s -= A[at(i, j)] * x[i];
-    x[j] = s * A[at(j, j)];
-  }
+void gram(const Field<T>& f, int j, const Scratch<T>& s) {
+  if (s.small)
+    gram_of_size<T, std::min(Lanes<T>::W, kSmall)>(f, j, s.gram);
+  else
+    gram_large<T>(f, j, s);
+}
+
+template <class T>
+T right_hand_side(const Scratch<T>& s, int K, int i) {
+  return s.small ? s.gram[K * s.ld + i] : s.gram[i * s.ld + K];
 }
 
 // r -= <h, delta> for the rows of feature j.
@@ -217,21 +180,16 @@ void update_field(const Field<T>& f, int lo, int hi) {
         b[i][l] = f.precision[j] * f.mean[j];
       }
     for (int l = 0; l < W; ++l) {
-      if (l < count) {  // lanes to spare repeat the last feature
-        if (s.small)
-          gram_of_size<T, std::min(Lanes<T>::W, kSmall)>(f, first + l, s.gram);
-        else
-          gram_large<T>(f, first + l, s);
-      }
+      if (l < count) gram<T>(f, first + l, s);  // lanes to spare repeat the last feature
       for (int i = 0; i < K; ++i) {
         for (int j = i; j < K; ++j) A_lane[at(j, i) * W + l] = s.gram[i * s.ld + j];
-        b_lane[i * W + l] += s.small ? s.gram[K * s.ld + i] : s.gram[i * s.ld + K];
+        b_lane[i * W + l] += right_hand_side(s, K, i);
       }
     }
     for (int i = 0; i < K; ++i)
       for (int j = 0; j < K; ++j) b[i] += A[i >= j ? at(i, j) : at(j, i)] * old[j];
     for (int i = 0; i < K; ++i) A[at(i, i)] += precision[i];
-    solve<T>(K, A, b, noise, precision, x);
+    solve<T, V<T>>(K, A, b, noise, precision, x);
     for (int l = 0; l < count; ++l) {
       T* delta = s.gram;
       std::fill(delta, delta + f.stride, T(0));
@@ -244,6 +202,33 @@ void update_field(const Field<T>& f, int lo, int hi) {
   }
 }
 
+template <class T>
+void row_information(const Field<T>& f, T* packed, int lo, int hi) {
+  const int K = f.K;
+  Scratch<T> s(K, static_cast<int>(f.stride));
+  for (int j = lo; j < hi; ++j) {
+    gram<T>(f, j, s);
+    T* own = packed + static_cast<int64_t>(j) * (s.triangle + K);
+    for (int i = 0; i < K; ++i) {
+      for (int k = i; k < K; ++k) own[at(k, i)] = s.gram[i * s.ld + k];
+      own[s.triangle + i] = right_hand_side(s, K, i);
+    }
+  }
+}
+
+template <class T>
+void move_rows(const Field<T>& f, const T* moved, int lo, int hi) {
+  std::vector<T> delta(f.stride, T(0));
+  for (int j = lo; j < hi; ++j) {
+    for (int i = 0; i < f.K; ++i) delta[i] = moved[static_cast<int64_t>(i) * f.m + j];
+    move_residual<T>(f, j, delta.data());
+  }
+}
+
+template void row_information<float>(const Field<float>&, float*, int, int);
+template void row_information<double>(const Field<double>&, double*, int, int);
+template void move_rows<float>(const Field<float>&, const float*, int, int);
+template void move_rows<double>(const Field<double>&, const double*, int, int);
 template void update_field<float>(const Field<float>&, int, int);
 template void update_field<double>(const Field<double>&, int, int);
 

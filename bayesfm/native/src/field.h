@@ -22,6 +22,12 @@ struct Field {
   T* theta;                  // (K, m), replaced by the draw
 };
 
+// The same for the rows of a relation block: what the data say of a change of each row's summary, and the residual after it.
+template <class T>
+using RowInformation = void (*)(const Field<T>&, T* packed, int lo, int hi);  // (m, q): triangle of G by rows, then g
+template <class T>
+using MoveResidual = void (*)(const Field<T>&, const T* moved, int lo, int hi);  // (K, m)
+
 // Draws features lo, ..., hi - 1. Features are independent of each other, so ranges may run side by side.
 template <class T>
 using UpdateField = void (*)(const Field<T>&, int lo, int hi);

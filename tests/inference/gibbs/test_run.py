@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from bayesfm import native
+from bayesfm.design import Block, Design
 from bayesfm.inference.gibbs import run as run_module
 from bayesfm.inference.gibbs.run import default_factor_block, gibbs, gibbs_kernel
 from bayesfm.model import default_spec, site_dims
@@ -19,6 +21,41 @@ from tests.inference.test_chains import KEY, OPTIONS, ratings, run
 )
 def test_default_factor_blocks_are_equal_and_at_most_eight(rank: int, expected: int) -> None:
     assert default_factor_block(rank) == expected
+
+
+@pytest.mark.parametrize("rank", [0, 8, 20])
+def test_kernels_draw_all_factors_of_fields_jointly(rank: int) -> None:
+    assert default_factor_block(rank, native_fields=True) == rank
+
+
+@pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+def test_blocks_stay_small_where_a_relation_block_is_drawn() -> None:
+    design, y = ratings()
+    tables = Design([Block.create("x", np.eye(6)[:, :3] + 1.0, np.arange(60) % 6), design.blocks[1]])
+    spec = default_spec(y, 20)
+    assert gibbs_kernel(spec, design, y)[0].factor_block == 20
+    assert gibbs_kernel(spec, tables, y)[0].factor_block == 7
+    assert gibbs_kernel(spec, design, y, kernels="xla")[0].factor_block == 7
+
+
+@pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+def test_kernels_and_xla_run_the_same_chain() -> None:
+    """Of fields, whose normals are the same, for as long as rounding allows."""
+    by_kernels, by_xla = (run(kernels=kernels, factor_block=2) for kernels in ("native", "xla"))
+    assert (by_kernels.info["kernels"], by_xla.info["kernels"]) == ("native", "xla")
+    for name, x in by_xla.sites.items():
+        np.testing.assert_allclose(by_kernels.sites[name], x, rtol=1e-2, atol=1e-2, err_msg=name)
+
+
+def test_kernels_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="kernels must be one of 'auto', 'native', 'xla'"):
+        run(kernels="fast")
+    monkeypatch.setattr(native, "available", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"kernels='native' cannot be had: .* built without a C\+\+ compiler"
+    ):
+        run(kernels="native")
+    assert run().info["kernels"] == "xla"
 
 
 @pytest.mark.parametrize(("choice", "expected"), [("joint", 5), (1, 1), (3, 3), (9, 5), ("auto", 5)])

@@ -1,0 +1,72 @@
+// Cholesky factorisation and a Gaussian draw from the canonical form, for one system or one per vector lane.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "vector.h"
+
+namespace bayesfm::ISA {
+
+constexpr int at(int i, int j) { return i * (i + 1) / 2 + j; }  // entry (i, j), j <= i, of a packed triangle
+
+inline float inverse_sqrt(float d) { return 1.0f / std::sqrt(d); }
+inline double inverse_sqrt(double d) { return 1.0 / std::sqrt(d); }
+inline V<float> inverse_sqrt(V<float> d) {
+  for (int l = 0; l < Lanes<float>::W; ++l) d[l] = inverse_sqrt(d[l]);
+  return d;
+}
+inline V<double> inverse_sqrt(V<double> d) {
+  for (int l = 0; l < Lanes<double>::W; ++l) d[l] = inverse_sqrt(d[l]);
+  return d;
+}
+
+// Systems of K equations, one per lane of S (a vector, or one number): A holds the triangle of P and becomes its Cholesky factor L (1 / L_jj on the diagonal).
+//
+// No pivot of Lambda + G, G positive semidefinite, is below its prior precision; nor is one below the rounding of the
+// diagonal to be believed.
+template <class T, class S>
+void solve(int K, S* A, S* b, const S* noise, const S* precision, S* x) {
+  const T rounding = 4 * std::numeric_limits<T>::epsilon();
+  for (int j = 0; j < K; ++j) {
+    S d = A[at(j, j)], b_j = b[j];
+    const S by_rounding = d * rounding;
+    const S floor = by_rounding > precision[j] ? by_rounding : precision[j];
+    for (int k = 0; k < j; ++k) {
+      const S l = A[at(j, k)];
+      d -= l * l;
+      b_j -= l * b[k];
+    }
+    d = d > floor ? d : floor;
+    const S inverse = inverse_sqrt(d);
+    A[at(j, j)] = inverse;
+    b[j] = b_j * inverse;
+    int i = j + 1;
+    for (; i + 3 < K; i += 4) {  // four rows share the loads of row j
+      S s0 = A[at(i, j)], s1 = A[at(i + 1, j)], s2 = A[at(i + 2, j)], s3 = A[at(i + 3, j)];
+      for (int k = 0; k < j; ++k) {
+        const S l = A[at(j, k)];
+        s0 -= A[at(i, k)] * l;
+        s1 -= A[at(i + 1, k)] * l;
+        s2 -= A[at(i + 2, k)] * l;
+        s3 -= A[at(i + 3, k)] * l;
+      }
+      A[at(i, j)] = s0 * inverse;
+      A[at(i + 1, j)] = s1 * inverse;
+      A[at(i + 2, j)] = s2 * inverse;
+      A[at(i + 3, j)] = s3 * inverse;
+    }
+    for (; i < K; ++i) {
+      S s = A[at(i, j)];
+      for (int k = 0; k < j; ++k) s -= A[at(i, k)] * A[at(j, k)];
+      A[at(i, j)] = s * inverse;
+    }
+  }
+  for (int j = K - 1; j >= 0; --j) {
+    S s = b[j] + noise[j];
+    for (int i = j + 1; i < K; ++i) s -= A[at(i, j)] * x[i];
+    x[j] = s * A[at(j, j)];
+  }
+}
+
+}  // namespace bayesfm::ISA
