@@ -23,6 +23,7 @@ from scipy import sparse
 from bayesfm.design.arrays import TableArrays
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.colouring import colour_columns
+from bayesfm.design.sorted_rows import Columns, SortedRows
 
 __all__ = ["FieldUnit", "Layout", "RowGroups", "RowsUnit", "Steps", "TableUnit", "Unit", "build_layout"]
 
@@ -101,42 +102,6 @@ class Steps:
     feature: Int[Any, "S J"]
     slot: Int[Any, "S rows"] | None
     place: Int[Any, "S features"] | None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class SortedRows:
-    """Data rows in the order of their owner, for the compiled kernels.
-
-    Attributes
-    ----------
-    ptr : (m + 1,)
-        Owner j has the rows ``row[ptr[j]:ptr[j + 1]]``.
-    row : (rows,)
-        Data rows that have an owner.
-    codes : tuple of (rows,)
-        For each other unit, which of its own rows these data rows have.
-    """
-
-    ptr: Int[Any, " m+1"]
-    row: Int[Any, " rows"]
-    codes: tuple[Int[Any, " rows"], ...]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Columns:
-    """The entries of a relation block by feature: j has ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``."""
-
-    ptr: Int[Any, " p+1"]
-    row: Int[Any, " z"]
-    value: Float[Any, " z"]
-
-    @classmethod
-    def of(cls, X: sparse.csr_array) -> Columns:
-        """Of a matrix of block rows by features."""
-        csc = X.tocsc()
-        return cls(csc.indptr.astype(np.int32), csc.indices.astype(np.int32), csc.data)
 
 
 @jax.tree_util.register_dataclass
@@ -275,14 +240,8 @@ def build_layout(
 def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
     if isinstance(unit, RowsUnit):
         return unit
-    m, code = unit.rows.num_owners, unit.rows.code[:n]
-    order = np.argsort(code, kind="stable").astype(np.int32)
-    ptr = np.searchsorted(code[order], np.arange(m + 1)).astype(np.int32)
-    row = order[: ptr[-1]]
-    codes = tuple(
-        row if isinstance(other, RowsUnit) else other.rows.code[row] for other in units if other is not unit
-    )
-    return replace(unit, sorted=SortedRows(ptr, row, codes))
+    others = [None if isinstance(u, RowsUnit) else u.rows.code for u in units if u is not unit]
+    return replace(unit, sorted=SortedRows.of(unit.rows.code[:n], unit.rows.num_owners, others))
 
 
 def _own_group(code: np.ndarray, features: np.ndarray, group: np.ndarray) -> int | None:

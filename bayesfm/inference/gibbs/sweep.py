@@ -12,16 +12,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm import native
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
-from bayesfm.inference.gibbs.units import (
-    FactorBlocks,
-    OtherFactors,
-    UnitPrior,
-    update_field,
-    update_rows,
-    update_table,
-)
+from bayesfm.inference.gibbs.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Hyper, Prior

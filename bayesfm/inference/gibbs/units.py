@@ -8,90 +8,20 @@ classic factor-by-factor order. All are exact; they differ in cost and mixing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm import native
-from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, SortedRows, Steps, TableUnit
+from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
+from bayesfm.inference.gibbs import compiled
+from bayesfm.inference.gibbs.blocks import AtRows, FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
 from bayesfm.predictors import FM
 from bayesfm.sums import inner
 
-__all__ = ["FactorBlocks", "OtherFactors", "UnitPrior", "update_field", "update_rows", "update_table"]
-
-AtRows = Callable[[Int[Array, "..."]], Float[Array, "B ..."]]
-"""rows -> some factors of those rows."""
-
-
-class OtherFactors(NamedTuple):
-    """Q of all other units, and which of its own rows every data row has (None: the data rows themselves)."""
-
-    Q: list[Float[Array, "k m"]]
-    code: list[Int[Array, " n_pad"] | None]
-    like: Float[Array, " n_pad"]
-
-    def block(self, s: Int[Array, ""], size: int) -> list[Float[Array, "B m"]]:
-        """Factors s to s + size of every unit."""
-        return [lax.dynamic_slice_in_dim(Q, s, size) for Q in self.Q]
-
-    def at_rows(self, s: Int[Array, ""], size: int) -> AtRows:
-        """Sum over units of factors s to s + size, as a function of rows."""
-        block = self.block(s, size)
-
-        def sum_at(row: Int[Array, "..."]) -> Float[Array, "B ..."]:
-            q = jnp.zeros((size, *row.shape), self.like.dtype)
-            for Q, code in zip(block, self.code, strict=True):
-                # The barrier keeps XLA from looking the code up again for every factor.
-                q = q + Q[:, row if code is None else lax.optimization_barrier(code[row])]
-            return q
-
-        return sum_at
-
-
-class FactorBlocks(NamedTuple):
-    """Blocks of ``size`` factors; the last one reaches back when the rank is no multiple of the size."""
-
-    rank: int
-    size: int
-
-    @property
-    def number(self) -> int:
-        """How many blocks there are; one, empty, for rank 0."""
-        return max(1, -(-self.rank // max(1, self.size)))
-
-    def start(self, i: Int[Array, ""] | int) -> Int[Array, ""]:
-        """First factor of block i."""
-        return jnp.minimum(jnp.asarray(i * self.size), self.rank - self.size)
-
-    def take(self, x: Float[Array, "K m"], s: Int[Array, ""]) -> Float[Array, "D m"]:
-        """Rows w and v_s, ..., v_{s + size - 1}."""
-        return jnp.concatenate([x[:1], lax.dynamic_slice_in_dim(x, s + 1, self.size)])
-
-    def put(
-        self, x: Float[Array, "K m"], s: Int[Array, ""], block: Float[Array, "D m"]
-    ) -> Float[Array, "K m"]:
-        """Inverse of :meth:`take`."""
-        return lax.dynamic_update_slice_in_dim(x.at[0].set(block[0]), block[1:], s + 1, 0)
-
-    def run[S](
-        self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S
-    ) -> S:
-        """Fold ``body`` over the blocks, each with a key of its own."""
-        keys = jax.random.split(key, self.number)
-        if self.number == 1:
-            return body(keys[0], jnp.asarray(0), carry)
-        return lax.fori_loop(0, self.number, lambda i, c: body(keys[i], self.start(i), c), carry)
-
-
-class UnitPrior(NamedTuple):
-    """Gaussian prior of a unit's features, given the hyperparameters."""
-
-    precision: Float[Array, "K m"]
-    mean: Float[Array, "K m"]
+__all__ = ["update_field", "update_rows", "update_table"]
 
 
 def update_field(
@@ -107,7 +37,7 @@ def update_field(
 ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
     """Draw theta of a one-hot field; return it with the residual z - eta brought up to date."""
     if unit.sorted is not None:
-        return _update_field_native(key, unit.sorted, blocks, theta, prior, others, omega, r)
+        return compiled.update_field(key, unit.sorted, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
 
@@ -119,54 +49,11 @@ def update_field(
         noise = jax.random.normal(key, own.shape, own.dtype)
         h = _row_derivatives(predictor, rows, others.at_rows(s, blocks.size))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
-        new = draw(packed, own, blocks.take(prior.precision, s), blocks.take(prior.mean, s), noise)
+        new = draw(packed, own, *prior.block(blocks, s), noise)
         return blocks.put(theta, s, new), _move_residual(rows, h, new - own, r_rows)
 
     theta, r_rows = blocks.run(key, body, (theta, r[rows.row]))
     return theta, _to_rows(rows, r_rows, r)
-
-
-def _update_field_native(
-    key: Key[Array, ""],
-    rows: SortedRows,
-    blocks: FactorBlocks,
-    theta: Float[Array, "K m"],
-    prior: UnitPrior,
-    others: OtherFactors,
-    omega: Float[Array, " n_pad"],
-    r: Float[Array, " n_pad"],
-) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
-    """The same draw, from the same normals, by the compiled kernel."""
-
-    def body(
-        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]
-    ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
-        theta, r = carry
-        own = blocks.take(theta, s)
-        noise = jax.random.normal(key, own.shape, own.dtype)
-        Q, codes = others.block(s, blocks.size), list(rows.codes)
-        if not Q:  # a design of one field
-            Q, codes = [jnp.zeros((blocks.size, 1), own.dtype)], [jnp.zeros_like(rows.row)]
-        tables = [
-            native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
-        ]
-        precision, mean = blocks.take(prior.precision, s), blocks.take(prior.mean, s)
-        new, r = native.update_field(rows.ptr, rows.row, omega, r, precision, mean, noise, own, tables, codes)
-        return blocks.put(theta, s, new), r
-
-    return blocks.run(key, body, (theta, r))
-
-
-def _tables(
-    rows: SortedRows, others: OtherFactors, s: Int[Array, ""], size: int
-) -> tuple[list[Float[Array, "_ stride"]], list[Int[Array, " rows"]]]:
-    """What the kernels gather h = (1, q) from: (1, Q) of the first other unit, (0, Q) of the others."""
-    Q, codes = others.block(s, size), list(rows.codes)
-    if not Q:  # a design of one unit
-        Q, codes = [jnp.zeros((size, 1), others.like.dtype)], [jnp.zeros_like(rows.row)]
-    return [
-        native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
-    ], codes
 
 
 def update_table(
@@ -187,7 +74,7 @@ def update_table(
     over the n data rows gathers it; the colours of the block then only touch its distinct rows.
     """
     if unit.sorted is not None:
-        return _update_table_native(key, predictor, unit, blocks, theta, prior, others, omega, r)
+        return compiled.update_table(key, predictor, unit, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
     Q = predictor.summarize(unit.table, theta)[1:]
@@ -201,7 +88,7 @@ def update_table(
         G, g = unpack(_with_sentinel(packed.T), blocks.size + 1)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
         new, q, moved = _colours_of_table(
-            key, predictor, unit.steps, blocks.take(theta, s), _prior_block(blocks, prior, s), q, G, g
+            key, predictor, unit.steps, blocks.take(theta, s), prior.block(blocks, s), q, G, g
         )
         return (
             blocks.put(theta, s, new),
@@ -211,43 +98,6 @@ def update_table(
 
     theta, _, r_rows = blocks.run(key, body, (theta, Q, r[rows.row]))
     return theta, _to_rows(rows, r_rows, r)
-
-
-def _update_table_native(
-    key: Key[Array, ""],
-    predictor: FM,
-    unit: TableUnit,
-    blocks: FactorBlocks,
-    theta: Float[Array, "K p"],
-    prior: UnitPrior,
-    others: OtherFactors,
-    omega: Float[Array, " n_pad"],
-    r: Float[Array, " n_pad"],
-) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
-    """The same by the compiled kernels, feature after feature in the order of the columns."""
-    rows, columns = unit.sorted, unit.columns
-    assert rows is not None
-    assert columns is not None
-    Q = predictor.summarize(unit.table, theta)[1:]
-
-    def body(
-        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
-    ) -> tuple[Array, Array, Array]:
-        theta, Q, r = carry
-        near = rows.ptr, rows.row
-        tables = _tables(rows, others, s, blocks.size)
-        information = native.row_information(*near, omega, r, blocks.size + 1, *tables)
-        own, block = blocks.take(theta, s), _prior_block(blocks, prior, s)
-        noise = jax.random.normal(key, own.shape, own.dtype)
-        q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
-        new, moved = native.update_table(
-            columns.ptr, columns.row, columns.value, information, q, block.precision, block.mean, noise, own
-        )
-        Q = lax.dynamic_update_slice_in_dim(Q, q + moved[1:], s, 0)
-        return blocks.put(theta, s, new), Q, native.move_residual(*near, r, moved, *tables)
-
-    theta, _, r = blocks.run(key, body, (theta, Q, r))
-    return theta, r
 
 
 def _colours_of_table(
@@ -309,7 +159,7 @@ def update_rows(
         theta, Q, r = carry
         q_others = others.at_rows(s, blocks.size)(every_row)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + q_others
-        block_prior = _prior_block(blocks, prior, s)
+        block_prior = prior.block(blocks, s)
         precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)
 
         def step(
@@ -366,10 +216,6 @@ def _set_features(theta: Float[Array, "D p"], now: Steps, new: Float[Array, "D J
     if now.place is None:
         return theta.at[:, now.feature].set(new)
     return jnp.where(now.place < new.shape[1], _with_sentinel(new)[:, now.place], theta)
-
-
-def _prior_block(blocks: FactorBlocks, prior: UnitPrior, s: Int[Array, ""]) -> UnitPrior:
-    return UnitPrior(blocks.take(prior.precision, s), blocks.take(prior.mean, s))
 
 
 def _with_sentinel(x: Float[Array, "... m"], fill: float = 0.0) -> Float[Array, "... m+1"]:

@@ -1,0 +1,87 @@
+"""Factor blocks, and what a unit's update knows of its prior and of the other units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+__all__ = ["AtRows", "FactorBlocks", "OtherFactors", "UnitPrior"]
+
+AtRows = Callable[[Int[Array, "..."]], Float[Array, "B ..."]]
+"""rows -> some factors of those rows."""
+
+
+class OtherFactors(NamedTuple):
+    """Q of all other units, and which of its own rows every data row has (None: the data rows themselves)."""
+
+    Q: list[Float[Array, "k m"]]
+    code: list[Int[Array, " n_pad"] | None]
+    like: Float[Array, " n_pad"]
+
+    def block(self, s: Int[Array, ""], size: int) -> list[Float[Array, "B m"]]:
+        """Factors s to s + size of every unit."""
+        return [lax.dynamic_slice_in_dim(Q, s, size) for Q in self.Q]
+
+    def at_rows(self, s: Int[Array, ""], size: int) -> AtRows:
+        """Sum over units of factors s to s + size, as a function of rows."""
+        block = self.block(s, size)
+
+        def sum_at(row: Int[Array, "..."]) -> Float[Array, "B ..."]:
+            q = jnp.zeros((size, *row.shape), self.like.dtype)
+            for Q, code in zip(block, self.code, strict=True):
+                # The barrier keeps XLA from looking the code up again for every factor.
+                q = q + Q[:, row if code is None else lax.optimization_barrier(code[row])]
+            return q
+
+        return sum_at
+
+
+class FactorBlocks(NamedTuple):
+    """Blocks of ``size`` factors; the last one reaches back when the rank is no multiple of the size."""
+
+    rank: int
+    size: int
+
+    @property
+    def number(self) -> int:
+        """How many blocks there are; one, empty, for rank 0."""
+        return max(1, -(-self.rank // max(1, self.size)))
+
+    def start(self, i: Int[Array, ""] | int) -> Int[Array, ""]:
+        """First factor of block i."""
+        return jnp.minimum(jnp.asarray(i * self.size), self.rank - self.size)
+
+    def take(self, x: Float[Array, "K m"], s: Int[Array, ""]) -> Float[Array, "D m"]:
+        """Rows w and v_s, ..., v_{s + size - 1}."""
+        return jnp.concatenate([x[:1], lax.dynamic_slice_in_dim(x, s + 1, self.size)])
+
+    def put(
+        self, x: Float[Array, "K m"], s: Int[Array, ""], block: Float[Array, "D m"]
+    ) -> Float[Array, "K m"]:
+        """Inverse of :meth:`take`."""
+        return lax.dynamic_update_slice_in_dim(x.at[0].set(block[0]), block[1:], s + 1, 0)
+
+    def run[S](
+        self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S
+    ) -> S:
+        """Fold ``body`` over the blocks, each with a key of its own."""
+        keys = jax.random.split(key, self.number)
+        if self.number == 1:
+            return body(keys[0], jnp.asarray(0), carry)
+        return lax.fori_loop(0, self.number, lambda i, c: body(keys[i], self.start(i), c), carry)
+
+
+class UnitPrior(NamedTuple):
+    """Gaussian prior of a unit's features, given the hyperparameters."""
+
+    precision: Float[Array, "K m"]
+    mean: Float[Array, "K m"]
+
+    def block(self, blocks: FactorBlocks, s: Int[Array, ""]) -> UnitPrior:
+        """That of w and of the factors from s on."""
+        return UnitPrior(blocks.take(self.precision, s), blocks.take(self.mean, s))
