@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,7 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         show_versions()
         return 0
-    return run_demo(args)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return run_demo(args)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Without the line of code, which is none of the user's."""
+    print(f"{category.__name__}: {message}", file=sys.stderr, flush=True)
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:

@@ -220,8 +220,8 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     r = np.asarray(rhat(labelled))
     found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", "num_warmup")
     # Chains that disagree have a small effective sample size for that reason: it must not excuse them.
-    chance = _chance_rhat(np.maximum(size["bulk"], wanted), len(values), len(names))
-    if np.any(r > MAX_RHAT) and np.all(r <= chance):
+    chance = np.where(size["bulk"] < wanted, MAX_RHAT, _chance_rhat(size["bulk"], len(values), len(names)))
+    if np.any(r > MAX_RHAT) and np.all(r <= np.maximum(chance, MAX_RHAT)):
         found[-1] += " Chains of this effective sample size that agree reach that R-hat by chance."
     for kind, x in size.items():
         what = f"{kind} effective sample size below {wanted} ({MIN_ESS_PER_CHAIN} per chain)"

@@ -107,7 +107,7 @@ class FittedModel:
             raise ValueError(
                 f"this prediction needs the site(s) {', '.join(missing)}, which were not kept: fit with "
                 "keep='all'; where w and v would take too much memory, name the rows to be predicted before "
-                "fitting, in streams="
+                "fitting, in predict_rows= of an estimator or streams= of gibbs"
             )
 
 

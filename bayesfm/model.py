@@ -22,6 +22,9 @@ __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims
 REGISTRY: dict[str, type] = {c.__name__: c for c in (FM, Gaussian, NormalGamma, Intercept)}
 """Classes that may stand in a saved specification; a new part of a model adds itself here."""
 
+MAX_SCALE = 1e12
+"""Of the standard deviation of y, and of its inverse: measured, with three orders of magnitude to spare."""
+
 
 @pytree()
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def default_spec(
 
     The prior scales follow the standard deviation s of y: one prior degree of freedom everywhere, noise and weights
     thought to be of size s, factors of size sqrt(s), and w0 within five standard deviations of the mean. Multiplying y
-    by a constant therefore multiplies predictions by it.
+    by a constant therefore multiplies predictions by it. For a constant y, s is 1.
 
     Parameters
     ----------
@@ -101,10 +104,22 @@ def default_spec(
     Returns
     -------
     ModelSpec
+
+    Raises
+    ------
+    ValueError
+        If s is below 1e-12 or above 1e12: sums of squares would leave the range of float32.
     """
+    y = np.asarray(Gaussian().validate(np.asarray(y)), np.float64)
     mean = float(np.average(y, weights=weight))
     s = float(np.sqrt(np.average((y - mean) ** 2, weights=weight)))
-    s = s if s > 1e-12 * max(1.0, abs(mean)) else 1.0  # constant y: any scale will do
+    if s <= 1e-12 * abs(mean):
+        s = 1.0  # constant y: any scale will do
+    elif not 1.0 / MAX_SCALE <= s <= MAX_SCALE:
+        raise ValueError(
+            f"y must have a standard deviation between {1 / MAX_SCALE:.0e} and {MAX_SCALE:.0e}, as float32 cannot hold "
+            f"its square times everything else; got {s:.3g}: multiply y by a constant (other units)"
+        )
     return ModelSpec(
         predictor=FM(rank),
         likelihood=Gaussian(b0=s * s),

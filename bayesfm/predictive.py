@@ -29,6 +29,7 @@ __all__ = [
     "FittedModel",
     "PredictiveMoments",
     "expected_draws",
+    "extreme_probs",
     "log_likelihood",
     "log_predictive_density",
     "predictive_cdf",
@@ -259,7 +260,8 @@ def predictive_quantiles(
     design : Design
         n rows.
     probs : sequence of q floats
-        Strictly between 0 and 1; ``(0.05, 0.95)`` bounds the central 90 % interval.
+        Strictly between 0 and 1, and not beyond :func:`extreme_probs`; ``(0.05, 0.95)`` bounds the central
+        90 % interval.
 
     Returns
     -------
@@ -269,11 +271,17 @@ def predictive_quantiles(
     Raises
     ------
     ValueError
-        If a probability is outside (0, 1), or the likelihood is not continuous.
+        If a probability is outside (0, 1) or too close to its ends, or the likelihood is not continuous.
     """
     levels = np.asarray(probs, np.float64)
     if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(f"probs must be a sequence of numbers strictly between 0 and 1, got {probs!r}")
+    least, most = extreme_probs()
+    if not np.all((levels >= least) & (levels <= most)):
+        raise ValueError(
+            f"probs must lie between {least:.2g} and 1 - {1 - most:.2g}: closer to 0 or 1 the distribution function "
+            f"is lost in rounding; got {probs!r}"
+        )
     _check_continuous(model)
     mixture = Mixture(model, design, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
     out = np.empty((design.num_rows, len(levels)))
@@ -288,6 +296,12 @@ def predictive_quantiles(
                 )
             out[piece.rows, i] = np.asarray(y)[: piece.num_rows]
     return out + mixture.shift
+
+
+def extreme_probs() -> tuple[float, float]:
+    """The probabilities closest to 0 and to 1 whose quantiles can be found in the precision of the device."""
+    info = jnp.finfo(jnp.zeros(()).dtype)
+    return float(info.tiny / info.eps), 1.0 - 64 * float(info.eps)
 
 
 def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:

@@ -198,7 +198,22 @@ def test_default_spec_follows_the_scale_of_y(scale: float) -> None:
     np.testing.assert_allclose(one.intercept.mean, y.mean())
 
 
+@pytest.mark.parametrize("scale", [1e-11, 1e11])
+def test_default_spec_takes_no_small_y_for_a_constant(scale: float) -> None:
+    y = scale * np.array([1.0, 2.0])
+    np.testing.assert_allclose(default_spec(y).likelihood.b0, (0.5 * scale) ** 2)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e13])
+def test_default_spec_refuses_scales_beyond_float32(scale: float) -> None:
+    with pytest.raises(
+        ValueError, match=r"y must have a standard deviation between .* multiply y by a constant"
+    ):
+        default_spec(scale * np.array([1.0, 2.0]))
+
+
 def test_default_spec_weighs_rows_and_takes_constants() -> None:
     y, weight = np.array([1.0, 4.0, 9.0]), np.array([2.0, 1.0, 0.0])
     assert default_spec(y, weight=weight) == default_spec(np.array([1.0, 1.0, 4.0]))
-    assert default_spec(np.full(5, 3.0)).likelihood.b0 == 1.0
+    for constant in (3.0, 1e-30, 0.0):
+        assert default_spec(np.full(5, constant)).likelihood.b0 == 1.0

@@ -19,6 +19,7 @@ from bayesfm.model import ModelSpec
 from bayesfm.predictive import (
     FittedModel,
     expected_draws,
+    extreme_probs,
     log_likelihood,
     log_predictive_density,
     predictive_cdf,
@@ -143,6 +144,32 @@ def test_quantiles_are_those_of_the_mixture() -> None:
             density = stats.norm.pdf(exact, eta[:, n], sd[:, 0]).mean()
             # A float32 distribution function near p is known to a few eps; y itself to a few eps of its size.
             assert abs(got[n, i] - exact) < 16 * EPS * p / density + 64 * EPS * abs(exact)
+
+
+def test_quantiles_in_the_far_tails() -> None:
+    design = make_design(3)
+    model = random_model(design, draws=70)
+    least, most = extreme_probs()
+    eta, sd = naive_eta(model, naive_rows(design)), noise_sd(model)
+    probs = [least, 1e-10, most]
+    for p, got in zip(probs, predictive_quantiles(model, design, probs).T, strict=True):
+        for n, y in enumerate(got):
+            below = np.log(stats.norm.cdf(y, eta[:, n], sd[:, 0]).mean() / p)
+            above = np.log(stats.norm.sf(y, eta[:, n], sd[:, 0]).mean() / (1 - p))
+            # Below, rounding y by an eps changes log F by z^2 eps; above, F is known to a few eps, 1 - F is 64 eps.
+            error, bound = (
+                (below, 64 * EPS * stats.norm.ppf(p) ** 2) if p < 0.5 else (above, 16 * EPS / (1 - p))
+            )
+            assert abs(error) < bound
+
+
+@pytest.mark.parametrize("probs", [[1e-300], [0.5, 1e-32], [1 - 1e-12], [1 - 1e-6]])
+def test_probabilities_lost_in_rounding_are_refused(probs: list[float]) -> None:
+    design = make_design(3)
+    with pytest.raises(
+        ValueError, match=r"probs must lie between 9.9e-32 and 1 - 7.6e-06: .* lost in rounding"
+    ):
+        predictive_quantiles(random_model(design), design, probs)
 
 
 def test_quantiles_of_two_far_modes() -> None:

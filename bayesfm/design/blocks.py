@@ -138,9 +138,10 @@ class Block:
         index : integer array of shape (n,)
             Level of every row, a number below ``len(levels) + len(unseen)``.
         levels : m strings, integers, floats or booleans
-            The levels, distinct.
+            The levels, distinct. To predict, those of the fit in their order, present or not.
         unseen : sequence of u levels, optional
-            Levels without a feature: rows with index m + t have level ``unseen[t]``.
+            To predict: levels that the fit has not seen and that have no feature. Rows with index m + t have
+            level ``unseen[t]``.
 
         Returns
         -------

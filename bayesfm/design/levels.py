@@ -63,17 +63,21 @@ class Levels:
         Type of the values; all have the same.
     values : array of shape (m,)
         Sorted, distinct: Python strings (by code point), int64 (uint64 beyond its range), float64 or bool.
+    bits : int, default=64
+        Of floats: width of the column that they come from.
     """
 
     kind: Kind
     values: Shaped[np.ndarray, " m"]
+    bits: int = 64
 
     @classmethod
     def of(cls, kind: Kind, column: np.ndarray | nw.Series) -> Levels:
         """Levels of a column without missing values: a narwhals Series of strings, or an array."""
         if isinstance(column, nw.Series):
             return cls(kind, _object_array(sorted(column.unique().to_list())))
-        return cls(kind, _sorted_unique(_narrow(column)))
+        bits = 8 * column.dtype.itemsize if kind == "float" else 64
+        return cls(kind, _sorted_unique(_narrow(column)), bits)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -121,7 +125,7 @@ class Levels:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary, for JSON; the kind keeps the type of the values."""
-        return {"kind": self.kind, "values": self.values.tolist()}
+        return {"kind": self.kind, "values": self.values.tolist(), "bits": self.bits}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Levels:
@@ -132,7 +136,7 @@ class Levels:
         if kind == "str":
             return cls(kind, _object_array(values))
         large = kind == "int" and bool(values) and max(values) > np.iinfo(np.int64).max
-        return cls(kind, np.array(values, dtype=np.uint64 if large else _DTYPES[kind]))
+        return cls(kind, np.array(values, dtype=np.uint64 if large else _DTYPES[kind]), state.get("bits", 64))
 
 
 def _object_array(values: list[Any]) -> np.ndarray:

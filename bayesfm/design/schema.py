@@ -45,7 +45,9 @@ class BlockSchema:
             return f"block {self.name!r} stands where the fitted design has block {fitted.name!r}"
         if self.num_features != fitted.num_features:
             return (
-                f"block {self.name!r} has {self.num_features} features, the fitted one {fitted.num_features}"
+                f"block {self.name!r} has {self.num_features} features, the fitted one {fitted.num_features}: give "
+                "all features of the fit in their order, with Block.field the levels= of the fit, and levels that "
+                "it has not seen in unseen="
             )
         for what, ours, theirs in (
             ("named", self.feature_names, fitted.feature_names),

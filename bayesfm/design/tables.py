@@ -32,7 +32,8 @@ class TableEncoder:
     Parameters
     ----------
     categorical : sequence of str, optional
-        Columns to take as categories whatever their type.
+        Columns to take as categories: floats, and dates or times without a zone; strings, categories, booleans
+        and integers are categories anyway. Other types (durations, decimals, lists) have to become strings.
     numeric : sequence of str, optional
         Columns to take as numbers; integers, booleans or floats.
 
@@ -81,7 +82,7 @@ class TableEncoder:
         ValueError
             Missing or infinite values, no rows, declared columns that do not exist.
         TypeError
-            Columns of other types, such as dates.
+            Columns of other types, such as durations, and dates that are not declared categorical.
         """
         frame = _require_frame(frame)
         for role in ("categorical", "numeric"):
@@ -105,7 +106,8 @@ class TableEncoder:
         ):
             numeric_values(series)
             return None
-        return _Field.create(series.name, Levels.of(*categorical_values(series)))
+        declared = series.name in self.categorical
+        return _Field.create(series.name, Levels.of(*categorical_values(series, declared)))
 
     def transform(self, frame: Any) -> Design:
         """The design of a frame with the columns seen in ``fit``, in any order.
@@ -130,7 +132,11 @@ class TableEncoder:
             raise RuntimeError("this TableEncoder is not fitted: call fit first")
         frame = _require_frame(frame)
         _check_columns(self.columns, frame.columns)
-        blocks = [encoded.block(frame[c]) for c, encoded in self._columns.items() if encoded is not None]
+        blocks = [
+            encoded.block(frame[c], c in self.categorical)
+            for c, encoded in self._columns.items()
+            if encoded is not None
+        ]
         numeric = [c for c, encoded in self._columns.items() if encoded is None]
         if numeric:
             values = np.column_stack([numeric_values(frame[c]) for c in numeric])
@@ -175,10 +181,12 @@ class _Field:
         names = [f"{name}={x}" for x in level_names(levels.values)]
         return cls(name, levels, as_feature_names(names, len(levels), f"levels of column {name!r}"))
 
-    def block(self, series: Any) -> Block:
-        kind, values = categorical_values(series)
+    def block(self, series: Any, declared: bool) -> Block:
+        kind, values = categorical_values(series, declared)
         if kind != self.levels.kind:
             values = self._convert(kind, values)
+        elif isinstance(values, np.ndarray) and kind == "float":
+            self._check_width(values)
         index, unseen = self.levels.encode(values)
         group = np.zeros(len(self.levels), np.int32)
         return Block(self.name, None, index, self.feature_names, group, (self.name,), level_hashes(unseen))
@@ -194,6 +202,18 @@ class _Field:
         raise TypeError(
             f"column {self.name!r} holds values of kind {kind!r}, but {fitted!r} when fitted, so that no "
             "level can match: convert the column to what it was"
+        )
+
+    def _check_width(self, values: np.ndarray) -> None:
+        """The same decimal number is one float32 and another float64, unless it is exact in both."""
+        new, fitted = 8 * values.dtype.itemsize, self.levels.bits
+        wide, narrow = (values, fitted) if new > fitted else (self.levels.values, new)
+        if new == fitted or np.array_equal(wide.astype(f"f{narrow // 8}"), wide):
+            return
+        raise TypeError(
+            f"column {self.name!r} holds float{new}, but float{fitted} when fitted, and a number such as 0.1 "
+            f"differs between the two, so that levels would not match: convert the column to float{fitted} where "
+            "it is read or computed, or let it be strings in fit and predict alike"
         )
 
 

@@ -16,7 +16,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_choice
 from bayesfm.design import Design, DesignEncoder
-from bayesfm.estimators.inputs import Seed, check_rows, check_X, seed_key, warn_if_unscaled
+from bayesfm.estimators.inputs import (
+    Seed,
+    check_bool,
+    check_keep,
+    check_rows,
+    check_X,
+    seed_key,
+    warn_if_unscaled,
+)
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "FactorizationMachine"]
 
 DEFAULT_RANK = 8
+"""Where neither rank nor spec says otherwise."""
 
 
 def _gibbs(
@@ -54,7 +63,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
     def __init__(
         self,
-        rank: int = DEFAULT_RANK,
+        rank: int | None = None,
         *,
         inference: str = "gibbs",
         spec: ModelSpec | None = None,
@@ -126,13 +135,15 @@ class FactorizationMachine(Predictions, BaseEstimator):
         ------
         ValueError, TypeError
             Naming the argument or the option, what was expected and what came.
+        RuntimeError
+            If ``callback`` stopped the run in its warm-up: there is no draw to predict from.
 
         Warns
         -----
         ConvergenceWarning
             Where R-hat or the effective sample size say that the chains are too short.
         UserWarning
-            Where a column of numbers has values in the hundreds or more: standardise it.
+            Where a column of numbers has values in the hundreds or more, or below a thousandth: standardise it.
         """
         options = self._check_options()
         encoder = DesignEncoder(self.categorical, self.numeric, self.groups)
@@ -140,7 +151,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
         streams = self._encode_streams(encoder)
         design, y, weight = check_rows(self, design, y, sample_weight)
         warn_if_unscaled(design)
-        spec = default_spec(y, self.rank, weight) if self.spec is None else self.spec
+        rank = DEFAULT_RANK if self.rank is None else self.rank
+        spec = default_spec(y, rank, weight) if self.spec is None else self.spec
         key = seed_key(self.random_state)
         draws = ENGINES[self.inference](
             self, key, spec, design, y, weight=weight, options=options, streams=streams
@@ -152,21 +164,29 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
     def _check_options(self) -> ChainOptions:
         check_choice("inference", self.inference, ENGINES)
-        if self.spec is None:
-            FM(self.rank)
-        elif not isinstance(self.spec, ModelSpec):
-            raise TypeError(f"spec must be a ModelSpec or None, got {self.spec!r}")
-        elif self.rank not in (DEFAULT_RANK, self.spec.predictor.rank):
-            rank = self.spec.predictor.rank
-            raise ValueError(f"rank={self.rank!r} contradicts spec, whose rank is {rank}: leave rank out")
+        self._check_rank()
         for name in ("progress", "resume", "draws_on_disk"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            check_bool(name, getattr(self, name))
+        check_keep(self.keep)
         if not isinstance(self.checkpoint, str | PathLike | None):
             raise TypeError(f"checkpoint must be the path of a folder or None, got {self.checkpoint!r}")
         if self.resume and self.random_state is None:
             raise ValueError("resume=True needs the random_state of the interrupted run, got None")
         return ChainOptions(**{f.name: getattr(self, f.name) for f in fields(ChainOptions)})
+
+    def _check_rank(self) -> None:
+        if self.rank is not None:
+            FM(self.rank)
+        if self.spec is None:
+            return
+        if not isinstance(self.spec, ModelSpec):
+            raise TypeError(f"spec must be a ModelSpec or None, got {self.spec!r}")
+        rank = self.spec.predictor.rank
+        if self.rank not in (None, rank):
+            raise ValueError(
+                f"rank={self.rank!r} contradicts spec, whose rank is {rank}: leave rank out, and to compare ranks "
+                "give one spec each"
+            )
 
     def _encode_streams(self, encoder: DesignEncoder) -> dict[str, Design]:
         if self.predict_rows is None:

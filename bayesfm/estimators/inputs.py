@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence, Set
+from datetime import date, time, timedelta
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,18 @@ from bayesfm._checks import check_count
 from bayesfm.design import Design
 from bayesfm.design.encoding import kind_of
 
-__all__ = ["Seed", "check_X", "check_rows", "seed_key", "warn_if_unscaled"]
+__all__ = ["Seed", "check_X", "check_bool", "check_keep", "check_rows", "seed_key", "warn_if_unscaled"]
 
 type Seed = int | np.random.RandomState | np.random.Generator | None
 
 MAX_SEED = 2**32 - 1
-LARGE = 100.0
-"""Root mean square of a column's non-zeros from which on it is pointed out."""
+LARGE, SMALL = 100.0, 1e-3
+"""Root mean square of a column's non-zeros above and below which it is pointed out."""
 
 
 def check_X(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
     """X as a ``DesignEncoder`` takes it; names and number of its columns checked as scikit-learn wants it."""
+    _refuse_mask("X", X)
     encodable = _with_string_names(X)
     kind = kind_of(encodable)
     if kind == "matrix":
@@ -52,7 +55,9 @@ def check_rows(
     """Response and weights as float64, one per row of the design; rows of weight zero are left out of all three."""
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    _refuse_mask("y", y)
     y = column_or_1d(y, warn=True)
+    _refuse_other_than_numbers("y", y)
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=estimator)
     if len(y) != design.num_rows:
         raise ValueError(
@@ -60,6 +65,8 @@ def check_rows(
         )
     if sample_weight is None:
         return design, y, None
+    _refuse_mask("sample_weight", sample_weight)
+    _refuse_other_than_numbers("sample_weight", np.asarray(sample_weight))
     weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
     rows = np.flatnonzero(weight)
     if not len(rows):
@@ -69,29 +76,78 @@ def check_rows(
     return design, y, weight
 
 
+def _refuse_mask(argument: str, values: Any) -> None:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{argument} is a masked array, whose mask would be lost: drop the rows with masked entries, or fill them "
+            "with values (.filled(...))"
+        )
+
+
+def _refuse_other_than_numbers(argument: str, values: np.ndarray) -> None:
+    """Dates, durations and strings, which NumPy would turn into floats without a word."""
+    texts, times = (str, bytes), (date, time, timedelta, np.datetime64, np.timedelta64)
+    looked_at = values.ravel() if values.dtype.kind == "O" else values.ravel()[:1]
+    for x in looked_at:
+        if isinstance(x, texts + times):
+            fix = "to float, .astype(float)"
+            if isinstance(x, times):
+                fix = "to a float number of days, for instance, (t - t.min()) / np.timedelta64(1, 'D')"
+            raise TypeError(f"{argument} must hold numbers, got {x!r}: convert it {fix}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """True or False, and nothing that merely counts as either."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_keep(keep: Any) -> None:
+    """Sites to keep, one of them at least a parameter; the engine knows their names."""
+    if not isinstance(keep, str | Sequence | Set | np.ndarray) or not all(isinstance(x, str) for x in keep):
+        raise TypeError(f"keep must be 'all', 'hyper' or a sequence of names of sites, got {keep!r}")
+    if not set([keep] if isinstance(keep, str) else keep) - {"eta"}:
+        raise ValueError(
+            f"keep must name at least one site other than 'eta', for instance 'hyper'; got {keep!r}"
+        )
+
+
 def warn_if_unscaled(design: Design) -> None:
-    """Point out columns of numbers far from 1, which mix slowly and lose digits in float32.
+    """Point out columns of numbers far from 1.
 
     With values of a thousand the products of two columns reach a million, and beside their squares in the normal
-    equations the prior's precision is below the rounding of float32.
+    equations the prior's precision is below the rounding of float32. With values of a thousandth the weight would have
+    to be a thousand times that of other columns, which the prior that they share does not believe.
     """
     large: dict[str, float] = {}
+    small: dict[str, float] = {}
     for block in design.blocks:
         if block.X is not None and block.X.nnz:
             columns = block.X.indices
-            count = np.maximum(np.bincount(columns, minlength=block.num_features), 1)
+            count = np.bincount(columns, minlength=block.num_features)
             squares = np.bincount(columns, block.X.data.astype(np.float64) ** 2, block.num_features)
-            size = np.sqrt(squares / count)
-            large |= {str(block.feature_names[j]): size[j] for j in np.flatnonzero(size > LARGE)}
+            size = np.sqrt(squares / np.maximum(count, 1))
+            for found, where in ((large, size > LARGE), (small, (size < SMALL) & (count > 0))):
+                found |= {str(block.feature_names[j]): float(size[j]) for j in np.flatnonzero(where)}
     if large:
         worst = max(large, key=large.__getitem__)
-        warnings.warn(
+        _warn(
             f"{len(large)} column(s) of X hold large numbers, {worst!r} the largest (root mean square "
             f"{large[worst]:.3g}). Chains mix slowly then and float32 loses digits: standardise such columns "
-            "(sklearn.preprocessing.StandardScaler), or pass ids as categories.",
-            UserWarning,
-            skip_file_prefixes=(str(Path(__file__).parents[1]),),
+            "(sklearn.preprocessing.StandardScaler), or pass ids as categories."
         )
+    if small:
+        worst = min(small, key=small.__getitem__)
+        _warn(
+            f"{len(small)} column(s) of X hold small numbers, {worst!r} the smallest (root mean square "
+            f"{small[worst]:.3g}). The prior of the weights shrinks the effect of such columns away: standardise them "
+            "(sklearn.preprocessing.StandardScaler)."
+        )
+
+
+def _warn(message: str) -> None:
+    """A warning that points at the first line outside this package."""
+    warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
 
 
 def seed_key(random_state: Seed) -> Key[Array, ""]:

@@ -52,7 +52,7 @@ class Predictions:
         ----------
         X : of the kind seen in ``fit``; n rows
         probs : array-like of shape (q,)
-            Probabilities in (0, 1).
+            Probabilities in (0, 1), at most 1 - 7.6e-6 in float32 (:func:`bayesfm.predictive.extreme_probs`).
 
         Returns
         -------
@@ -140,12 +140,18 @@ class Predictions:
         Parameters
         ----------
         X, y, sample_weight
-            What the model was fitted to: it keeps no copy of X.
+            What the model was fitted to. It keeps no copy of X; up to 100 rows of it are checked where the site eta
+            was kept.
 
         Returns
         -------
         arviz_stats.ELPDData
             ``elpd``, its standard error ``se`` and the ``pareto_k`` of every row.
+
+        Raises
+        ------
+        ValueError
+            If X, y or sample_weight are not those of ``fit``, or there are fewer than 25 draws.
 
         References
         ----------
@@ -154,12 +160,11 @@ class Predictions:
         """
         from arviz_stats import loo
 
+        from bayesfm.estimators.leave_out import check_fitted_data
         from bayesfm.posterior import add_log_likelihood
         from bayesfm.predictive import log_likelihood
 
         design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
-        fitted = self.posterior_["observed_data"]["y"].to_numpy()
-        if not np.array_equal(fitted, y.astype(fitted.dtype)):
-            raise ValueError("loo needs the X, y and sample_weight of fit, but y is not what was fitted")
+        check_fitted_data(self.posterior_, self.model_, design, y, weight)
         self.posterior_ = add_log_likelihood(self.posterior_, log_likelihood(self.model_, design, y, weight))
         return loo(self.posterior_, pointwise=True)

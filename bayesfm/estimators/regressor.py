@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 
 from bayesfm._checks import check_finite
 from bayesfm.estimators.base import FactorizationMachine
+from bayesfm.estimators.inputs import check_bool
 
 __all__ = ["FMRegressor"]
 
@@ -22,8 +23,9 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
 
     Parameters
     ----------
-    rank : int, default=8
-        Number of factors of the pairwise interactions; 0 leaves a linear model.
+    rank : int, optional
+        Number of factors of the pairwise interactions; 0 leaves a linear model. By default 8, or the rank of
+        ``spec``; one that contradicts ``spec`` is refused.
     inference : {"gibbs"}, default="gibbs"
         Engine.
     spec : ModelSpec, optional
@@ -32,8 +34,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     groups : p ints or p strings, optional
         For a matrix X: prior group of every column. The columns of a DataFrame have a group each.
     categorical, numeric : sequence of str, optional
-        For a DataFrame X: columns to take as categories, or as numbers, whatever their type. By default floats
-        are numbers and all else, **integers too**, are categories.
+        For a DataFrame X: columns to take as categories (floats, dates), or as numbers (integers, booleans). By
+        default floats are numbers; strings, categories, booleans and **integers too** are categories.
     num_warmup : int, default=200
         Sweeps per chain that are thrown away.
     num_samples : int, default=500
@@ -57,9 +59,11 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         Show a progress bar.
     callback : callable, optional
         Called about once a second with a :class:`~bayesfm.inference.chains.Progress`; a true answer stops the
-        run.
+        run, which keeps its draws so far. Before the end of the warm-up (``progress.warming_up``) there are none,
+        and ``fit`` raises RuntimeError.
     checkpoint : path, optional
-        Folder from which a killed run can go on.
+        Folder from which a killed run can go on. It holds one run: clones of the estimator, as in cross-validation
+        and searches, would share it, so leave it out there.
     resume : bool, default=False
         Go on from ``checkpoint``, bit for bit, with the same data and options.
     draws_on_disk : bool, default=False
@@ -116,7 +120,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         X : of the kind seen in ``fit``; n rows
             Levels that ``fit`` never saw are drawn from the prior of their group.
         return_std : bool, default=False
-            Also return the standard deviation of y, noise included.
+            Also return the standard deviation of y, noise included; True or False, nothing else.
 
         Returns
         -------
@@ -124,6 +128,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         sd : array of shape (n,)
             If ``return_std``.
         """
+        check_bool("return_std", return_std)
         moments = self.predict_moments(X)
         return (moments.mean, moments.sd) if return_std else moments.mean
 
@@ -134,14 +139,22 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         ----------
         X : of the kind seen in ``fit``; n rows
         prob : float, default=0.9
-            Probability in (0, 1).
+            Probability in (0, 1), at most 1 - 1.5e-5 in float32.
 
         Returns
         -------
         array of shape (n, 2)
             Lower and upper end.
         """
+        from bayesfm.predictive import extreme_probs
+
         prob = check_finite("prob", prob)
         if not 0 < prob < 1:
             raise ValueError(f"prob must lie in (0, 1), got {prob!r}")
+        most = 2 * extreme_probs()[1] - 1
+        if prob > most:
+            raise ValueError(
+                f"prob must be at most 1 - {1 - most:.2g}: closer to 1 the distribution function is lost in rounding; "
+                f"got {prob!r}"
+            )
         return self.predict_quantiles(X, [0.5 * (1 - prob), 0.5 * (1 + prob)])

@@ -19,6 +19,8 @@ from bayesfm.sums import total
 
 __all__ = ["Gaussian"]
 
+MAX_RESPONSE = 1e18
+
 
 @pytree()
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Gaussian:
             check_positive(f"Gaussian({name}=)", getattr(self, name))
 
     def validate(self, y: np.ndarray) -> np.ndarray:
-        """Any finite real response will do; the border has checked that already."""
+        """Any finite real response whose square is one, too, in float32."""
+        largest = float(np.max(np.abs(y), initial=0.0))
+        if largest > MAX_RESPONSE:
+            raise ValueError(
+                f"y must lie within +-{MAX_RESPONSE:.0e}, got {largest:.3g}: divide y by a constant (other units)"
+            )
         return y
 
     def centre(self, y: np.ndarray, weight: np.ndarray | None) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import re
 from typing import Any
@@ -287,15 +288,17 @@ def test_missing_and_infinite_values(frame: Any, message: str) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pl.DataFrame({"c": [datetime.date(2020, 1, 1)]}),
-        pd.DataFrame({"c": pd.to_datetime(["2020-01-01"])}),
         pl.DataFrame({"c": [datetime.timedelta(1)]}),
+        pd.DataFrame({"c": pd.to_datetime(["2020-01-01"]).tz_localize("UTC")}),
         pl.DataFrame({"c": [[1]]}),
         pl.DataFrame({"c": [b"a"]}),
         pl.DataFrame({"c": ["1.5"]}).select(pl.col("c").cast(pl.Decimal(4, 1))),
         pl.DataFrame({"c": pl.Series([1], dtype=pl.Int128)}),
         pd.DataFrame({"c": pd.Series([1, "a"], dtype=object)}),
-        pd.DataFrame({"c": pd.Categorical(pd.to_datetime(["2020-01-01"]))}),
+        pd.DataFrame({"c": pd.Series([1, True], dtype=object)}),
+        pd.DataFrame({"c": pd.Series([2**64], dtype=object)}),
+        pd.DataFrame({"c": pd.Series([decimal.Decimal(1)])}),
+        pd.DataFrame({"c": pd.Series([datetime.date(2020, 1, 1), 1], dtype=object)}),
     ],
 )
 def test_other_types_of_columns(frame: Any) -> None:

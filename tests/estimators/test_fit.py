@@ -59,6 +59,11 @@ def test_default_specification_follows_y_and_weights() -> None:
 
 
 @pytest.mark.usefixtures("no_sampling")
+def test_default_rank() -> None:
+    assert FMRegressor().fit(X, Y).spec_ == default_spec(Y, 8)
+
+
+@pytest.mark.usefixtures("no_sampling")
 def test_specification_brings_its_rank() -> None:
     spec = replace(default_spec(Y, 2), predictor=FM(1))
     for options in ({}, {"rank": 1}):

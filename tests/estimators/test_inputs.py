@@ -78,7 +78,6 @@ BAD_Y = {
     "infinity": (with_value(Y, np.inf), "y contains infinity"),
     "too short": (Y[:-1], f"y must have one value per row of X: X has {N} rows, y {N - 1} values"),
     "two columns": (np.column_stack([Y, Y]), "y should be a 1d array"),
-    "strings": (["high"] * N, "could not convert string"),
     "complex": (Y + 1j, "Complex data not supported"),
     "missing": (None, "requires y"),
     "a number": (3.0, "y should be a 1d array"),
@@ -118,6 +117,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"inference": None}, ValueError, "inference must be one of"),
     ({"spec": "gaussian"}, TypeError, "spec must be a ModelSpec"),
     ({"spec": ModelSpec(FM(3)), "rank": 2}, ValueError, "rank=2 contradicts spec, whose rank is 3"),
+    ({"spec": ModelSpec(FM(3)), "rank": 8}, ValueError, "rank=8 contradicts spec, whose rank is 3"),
+    ({"spec": ModelSpec(FM(3)), "rank": "3"}, TypeError, "rank must be an integer"),
     ({"groups": [0, 1]}, ValueError, "groups must have one entry per feature"),
     ({"categorical": ["user"]}, ValueError, "categorical name"),
     ({"numeric": "age"}, TypeError, r"numeric must be a list.*\['age'\]"),
@@ -131,6 +132,11 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"chain_method": "threads"}, ValueError, "chain_method must be one of"),
     ({"keep": "everything"}, ValueError, "keep names unknown site"),
     ({"keep": ["w", "u"]}, ValueError, "keep names unknown site.* u;"),
+    ({"keep": []}, ValueError, r"keep must name at least one site.*got \[\]"),
+    ({"keep": ["eta"]}, ValueError, "keep must name at least one site other than 'eta'"),
+    ({"keep": "eta"}, ValueError, "keep must name at least one site other than 'eta'"),
+    ({"keep": None}, TypeError, "keep must be 'all', 'hyper' or a sequence of names.*got None"),
+    ({"keep": [1]}, TypeError, "keep must be 'all', 'hyper' or a sequence of names"),
     ({"predict_rows": X}, TypeError, "predict_rows must map names to X"),
     ({"predict_rows": {"a/b": X}}, ValueError, "predict_rows must be strings without a slash"),
     ({"predict_rows": {1: X}}, ValueError, "predict_rows must be strings"),
@@ -216,7 +222,10 @@ def test_summary_and_save_need_a_fit(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(
     ("prob", "error"),
-    [(0.0, ValueError), (1.0, ValueError), (90, ValueError), ("0.9", TypeError), (np.nan, ValueError)],
+    [
+        *((prob, ValueError) for prob in (0.0, 1.0, 90, np.nan, 1 - 1e-12, 1 - 1e-5)),
+        ("0.9", TypeError),
+    ],
 )
 def test_bad_probability(fitted: FMRegressor, prob: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="prob must"):
@@ -341,7 +350,7 @@ def test_columns_far_from_one_are_pointed_out_and_still_fitted() -> None:
         quick().fit(X, Y)
 
 
-@pytest.mark.parametrize("constant", [0.0, -3.0, 1e6])
+@pytest.mark.parametrize("constant", [0.0, -3.0, 1e6, 1e-30])
 def test_constant_y(constant: float) -> None:
     mean, sd = quick().fit(X, np.full(N, constant)).predict(X, return_std=True)
     assert np.all(np.abs(mean - constant) < sd)

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from scipy import special, stats
+from scipy import sparse, special, stats
 
 import bayesfm
 from bayesfm.estimators import FMRegressor
 from bayesfm.model import default_spec
-from tests.estimators.data import QUICK, quick, ratings, sites
+from tests.estimators.data import QUICK, matrix, quick, ratings, sites
 from tests.statistics import assert_no_alarm
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
@@ -97,8 +97,53 @@ def test_loo() -> None:
     )
     with pytest.raises(ValueError, match="y is not what was fitted"):
         model.loo(FRAME, STARS + 1)
-    with pytest.raises(ValueError, match="y is not what was fitted"):
+    with pytest.raises(ValueError, match="59 rows of weight above zero, 60 when fitted"):
         model.loo(FRAME.iloc[1:], STARS[1:])
+
+
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_loo_of_other_rows_is_refused(rank: int, offset: float) -> None:
+    X, y = matrix(200)
+    X, y = X + 1.0, y + offset
+    model = quick(rank=rank).fit(X, y)
+    model.loo(sparse.csr_array(X), y)
+    for other in (X[::-1], np.roll(X, 1, axis=1), 1.01 * X):
+        with pytest.raises(ValueError, match=r"X is not what was fitted: .* rows must be the same"):
+            model.loo(other, y)
+    assert model.loo(X, y).n_data_points == len(y)
+
+
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
+def test_loo_of_other_weights_is_refused() -> None:
+    X, y = matrix()
+    weight = np.where(np.arange(len(y)) < 5, 0.0, 2.0)
+    weighted, plain = quick().fit(X, y, sample_weight=weight), quick().fit(X, y)
+    weighted.loo(X, y, weight)
+    plain.loo(X, y, np.ones(len(y)))
+    for model, other in ((weighted, 2 * weight), (weighted, weight > 0), (plain, 2.0)):
+        with pytest.raises(ValueError, match="but sample_weight is not what was fitted"):
+            model.loo(X, y, other)
+    with pytest.raises(ValueError, match=r"sample_weight of fit, but there are 30 rows .* 25 when fitted"):
+        weighted.loo(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
+def test_loo_needs_draws() -> None:
+    X, y = matrix()
+    quick(num_samples=13).fit(X, y).loo(X, y)
+    with pytest.raises(ValueError, match="at least 25 draws over all chains, got 24: raise num_samples"):
+        quick(num_samples=12).fit(X, y).loo(X, y)
+    with pytest.raises(ValueError, match=r"w, v, which were not kept: .* predict_rows="):
+        quick(keep="hyper").fit(X, y).loo(X, y)
+
+
+@pytest.mark.parametrize("wrong", ["no", "yes", 1, None, np.ones(2)])
+def test_return_std_is_a_bool(fitted: FMRegressor, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="return_std must be True or False"):
+        fitted.predict(FRAME, return_std=wrong)
+    assert len(fitted.predict(FRAME, return_std=np.True_)) == 2
 
 
 def test_cold_rows_are_wide(fitted: FMRegressor) -> None:

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bayesfm.estimators import FMRegressor
 from bayesfm.model import ModelSpec
+from bayesfm.predictors import FM
 from tests.estimators.data import assert_same_draws, matrix, quick, ratings, sites
 
 pytestmark = [
@@ -56,6 +57,7 @@ def test_parameters_survive_clone() -> None:
             "factor_block": 5,
         },
         **{
+            "kernels": "xla",
             "chain_method": "vectorized",
             "keep": ["w0"],
             "predict_rows": {"test": np.eye(3)},
@@ -104,6 +106,16 @@ def test_grid_search() -> None:
     search = GridSearchCV(quick(), {"num_warmup": [0, 30]}, cv=KFold(2), n_jobs=1).fit(X, y)
     assert search.best_params_["num_warmup"] in (0, 30)
     assert search.predict(X).shape == y.shape
+
+
+def test_grid_search_over_ranks_beside_a_specification_is_refused() -> None:
+    """It would compare a model with itself, 8 being the default."""
+    X, y = matrix()
+    search = GridSearchCV(
+        quick(rank=None, spec=ModelSpec(FM(3))), {"rank": [8]}, cv=KFold(2), n_jobs=1, error_score="raise"
+    )
+    with pytest.raises(ValueError, match=r"rank=8 contradicts spec.* one spec each"):
+        search.fit(X, y)
 
 
 def test_joblib_keeps_everything(fitted: FMRegressor) -> None:

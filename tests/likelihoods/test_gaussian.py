@@ -101,3 +101,10 @@ def test_bad_numbers_are_refused(name: str) -> None:
 def test_is_a_likelihood() -> None:
     assert isinstance(LIKELIHOOD, Likelihood)
     assert jax.tree.leaves(LIKELIHOOD) == [3.0, 2.0]
+
+
+def test_responses_beyond_float32_are_refused() -> None:
+    y = np.array([1e17, -1e17])
+    assert Gaussian().validate(y) is y
+    with pytest.raises(ValueError, match=r"y must lie within \+-1e\+18, got 1e\+300: divide y"):
+        Gaussian().validate(np.array([0.0, -1e300]))

@@ -1,0 +1,85 @@
+"""Leave-one-out needs the very data of the fit, of which the posterior keeps no copy: what can be checked is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from scipy import sparse
+
+from bayesfm.design import Design
+from bayesfm.mixture import FittedModel
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["check_fitted_data"]
+
+MIN_DRAWS = 25
+"""The generalized Pareto distribution is fitted to a fifth of the draws, five at least."""
+
+ROUNDING = 256
+"""Of a sum, in eps times its terms: the sampler's running sums were up to 5 off."""
+
+
+def check_fitted_data(
+    tree: xr.DataTree,
+    model: FittedModel,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"] | None,
+) -> None:
+    """Raise ValueError, naming what is wrong, unless this is what was fitted and there are draws enough."""
+    if model.num_draws < MIN_DRAWS:
+        raise ValueError(
+            f"loo needs at least {MIN_DRAWS} draws over all chains, got {model.num_draws}: raise num_samples"
+        )
+    fitted = tree["observed_data"]["y"].to_numpy()
+    constant = tree["constant_data"]
+    known = constant["weight"].to_numpy() if "weight" in constant else np.ones(len(fitted))
+    if len(y) != len(fitted):
+        raise ValueError(
+            "loo needs the X, y and sample_weight of fit, but there are "
+            f"{len(y)} rows of weight above zero, {len(fitted)} when fitted"
+        )
+    if not np.array_equal(known, np.ones(len(y)) if weight is None else weight):
+        raise ValueError(
+            "loo needs the X, y and sample_weight of fit, but sample_weight is not what was fitted"
+        )
+    if not np.array_equal(fitted, y.astype(fitted.dtype)):
+        raise ValueError("loo needs the X, y and sample_weight of fit, but y is not what was fitted")
+    _check_rows(tree, model, design, float(np.average(fitted, weights=known)))
+
+
+def _check_rows(tree: xr.DataTree, model: FittedModel, design: Design, centre: float) -> None:
+    """The first draw of every chain gives eta at the probe rows as the fit did, but for rounding."""
+    rank = model.spec.predictor.rank
+    model.require(["w0", "w", "v"] if rank else ["w0", "w"])
+    posterior = tree["posterior"].dataset
+    if "eta" not in posterior:
+        return
+    X = sparse.csr_array(
+        design.take(tree["constant_data"]["probe_rows"].to_numpy()).to_csr(), dtype=np.float64
+    )
+    used = np.unique(X.indices)
+    X = X[:, used]
+    for chain in range(model.num_chains):
+        w0, w = (np.asarray(model.sites[name][chain, 0]) for name in ("w0", "w"))
+        v = np.asarray(model.sites["v"][chain, 0]) if rank else np.zeros((len(w), 0))
+        eta, size = _eta(X, float(w0), w[used].astype(np.float64), v[used].astype(np.float64), centre)
+        wrong = np.abs(eta - np.asarray(posterior["eta"][chain, 0])) > ROUNDING * np.finfo(w.dtype).eps * size
+        if np.any(wrong):
+            raise ValueError(
+                f"loo needs the X, y and sample_weight of fit, but X is not what was fitted: {wrong.sum()} of "
+                f"{len(wrong)} rows looked at have another linear predictor; rows must be the same in the same order"
+            )
+
+
+def _eta(
+    X: sparse.csr_array, w0: float, w: np.ndarray, v: np.ndarray, centre: float
+) -> tuple[Float[np.ndarray, " probe"], Float[np.ndarray, " probe"]]:
+    """Rendle's lemma 3.1 for one draw, and the size of its terms, on which its rounding depends."""
+    eta = w0 + X @ w + 0.5 * ((X @ v) ** 2 - X**2 @ v**2).sum(axis=1)
+    size = abs(w0 - centre) + abs(X) @ np.abs(w) + ((abs(X) @ np.abs(v)) ** 2).sum(axis=1)
+    return eta, size
