@@ -13,6 +13,7 @@ import time
 import jax
 import numpy as np
 
+from bayesfm import native
 from bayesfm.design import Block, Design
 from bayesfm.design.layout import build_layout
 from bayesfm.inference.chains import ChainOptions, Progress
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--rank", type=int, default=32)
     args = parser.parse_args(argv)
-    print(describe("numpy"))
+    print(describe("numpy"), f"kernels: {native.isa() or 'xla'}", sep="\n")
     rng = np.random.default_rng(0)
     n = args.rows
     user = rng.integers(0, args.users, n, dtype=np.int32)
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     before = peak_memory_gb()
     start = time.perf_counter()
-    layout = build_layout(design)
+    layout = build_layout(design, native=native.available())
     laid_out = time.perf_counter() - start
     after_layout = peak_memory_gb()
     del layout

@@ -23,7 +23,7 @@ from scipy import sparse
 from bayesfm.design.arrays import TableArrays
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.colouring import colour_columns
-from bayesfm.design.sorted_rows import Columns, SortedRows
+from bayesfm.design.sorted_rows import Columns, SortedRows, rows_by_owner
 
 __all__ = ["FieldUnit", "Layout", "RowGroups", "RowsUnit", "Steps", "TableUnit", "Unit", "build_layout"]
 
@@ -199,18 +199,22 @@ def build_layout(
     num_padded = num_tiles * -(-(n + 1) // num_tiles)
     fields, tables, loose = _sort_out(design, max_fields)
     group = design.groups
+
+    def grouped(code: np.ndarray, m: int) -> RowGroups:
+        return _ungrouped(code, m, num_padded) if native else _group_rows(code, m, num_padded, tile)
+
     units: list[Unit] = []
     for code, features in fields:
         order = np.argsort(group[features], kind="stable")
         rank = np.empty(len(order) + 1, np.int32)
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
-        rows = _group_rows(rank[np.minimum(code, len(order))], len(features), num_padded, tile)
+        rows = grouped(rank[np.minimum(code, len(order))], len(features))
         own_group = _own_group(code, features, group)
         units.append(FieldUnit(features[order], group[features][order], rows, None, own_group))
     for block, features in tables:
         assert block.X is not None
         assert block.index is not None
-        rows = _group_rows(block.index, block.num_block_rows, num_padded, tile)
+        rows = grouped(block.index, block.num_block_rows)
         order = np.argsort(group[features], kind="stable")
         X = sparse.csr_array(block.X[:, order]).astype(dtype)
         units.append(
@@ -329,21 +333,17 @@ def _chunks(count: np.ndarray, L: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _group_rows(code: np.ndarray, m: int, num_padded: int, tile: int) -> RowGroups:
     """Group data rows by their code; rows with code >= m have no owner."""
     n = len(code)
-    owned = np.flatnonzero(code < m).astype(np.int32)
-    # Counting sort by way of CSR: stable, and linear in n.
-    by_owner = sparse.csr_array(
-        (owned, (code[owned], np.arange(len(owned), dtype=np.int32))), shape=(m, max(1, len(owned)))
-    )
-    count = np.diff(by_owner.indptr)
+    ptr, by_owner = rows_by_owner(code, m)
+    count = np.diff(ptr)
     L = _chunk_length(count)
     owner, chunk, within = _chunks(count, L)
     T = max(1, -(-len(owner) * L // tile))
     C = max(1, -(-len(owner) // T))
     row = np.full((T, L, C), n, np.int32)
     place = (chunk // C) * (L * C) + within * C + chunk % C
-    row.reshape(-1)[place] = by_owner.data
+    row.reshape(-1)[place] = by_owner
     slot = np.zeros(num_padded, np.int32)
-    slot[by_owner.data] = place
+    slot[by_owner] = place
     padded = np.full(T * C, max(0, m - 1), np.int32)
     padded[: len(owner)] = owner
     padded[len(owner) :] = owner[-1] if len(owner) else 0
@@ -351,9 +351,19 @@ def _group_rows(code: np.ndarray, m: int, num_padded: int, tile: int) -> RowGrou
     first = by_tile[:, 0].copy()
     first[0] = 0
     span = int((by_tile[:, -1] - first).max()) + 1
+    return RowGroups(row, by_tile - first[:, None], first, slot, _padded_codes(code, m, num_padded), m, span)
+
+
+def _padded_codes(code: np.ndarray, m: int, num_padded: int) -> np.ndarray:
     codes = np.full(num_padded, m, np.int32)
-    codes[:n] = np.minimum(code, m)
-    return RowGroups(row, by_tile - first[:, None], first, slot, codes, m, span)
+    codes[: len(code)] = np.minimum(code, m)
+    return codes
+
+
+def _ungrouped(code: np.ndarray, m: int, num_padded: int) -> RowGroups:
+    """Codes alone: the compiled kernels have an order of their own (``SortedRows``)."""
+    rows, owners, none = (np.zeros((0,) * d, np.int32) for d in (3, 2, 1))
+    return RowGroups(rows, owners, none, none, _padded_codes(code, m, num_padded), m, 0)
 
 
 def _steps(X: sparse.csr_array, num_rows: int, room: int) -> tuple[Steps, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-__all__ = ["Columns", "SortedRows"]
+__all__ = ["Columns", "SortedRows", "rows_by_owner"]
 
 
 @jax.tree_util.register_dataclass
@@ -41,9 +41,7 @@ class SortedRows:
 
         None stands for a unit that lives on the data rows themselves.
         """
-        order = np.argsort(code, kind="stable").astype(np.int32)
-        ptr = np.searchsorted(code[order], np.arange(num_owners + 1)).astype(np.int32)
-        row = order[: ptr[-1]]
+        ptr, row = rows_by_owner(code, num_owners)
         return cls(ptr, row, tuple(row if other is None else other[row] for other in others))
 
 
@@ -61,3 +59,16 @@ class Columns:
         """Of a matrix of block rows by features."""
         csc = X.tocsc()
         return cls(csc.indptr.astype(np.int32), csc.indices.astype(np.int32), csc.data)
+
+
+def rows_by_owner(
+    code: Int[np.ndarray, " n"], num_owners: int
+) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " rows"]]:
+    """Rows sorted by their code, and where each owner's begin; rows with code >= ``num_owners`` are left out.
+
+    Counting sort by way of CSR: stable, and linear in n.
+    """
+    owned = np.flatnonzero(code < num_owners).astype(np.int32)
+    place = np.arange(len(owned), dtype=np.int32)
+    by_owner = sparse.csr_array((owned, (code[owned], place)), shape=(num_owners, max(1, len(owned))))
+    return by_owner.indptr.astype(np.int32), by_owner.data

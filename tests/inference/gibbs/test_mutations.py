@@ -308,7 +308,7 @@ def overlapping_blocks_stale(patch: pytest.MonkeyPatch, problem: joint.Problem) 
 
 
 def last_factor_never_drawn(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
-    return patch_blocks(patch, "count", property(lambda self: self.rank // self.size))
+    return patch_blocks(patch, "number", property(lambda self: self.rank // self.size))
 
 
 MUTANTS: dict[str, Mutant] = {
