@@ -45,7 +45,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     thin : int, default=1
         Sweeps per draw.
     factor_block : int, "joint" or "auto", default="auto"
-        Factors drawn jointly with the weights: a matter of speed and mixing, not of the model.
+        Factors drawn jointly with the weights, at most all: a matter of speed and mixing, not of the model.
     kernels : {"auto", "native", "xla"}, default="auto"
         Sweep by compiled kernels or by XLA; "auto" takes the kernels on a CPU where they were built.
     chain_method : {"auto", "sequential", "vectorized", "parallel"}, default="auto"
