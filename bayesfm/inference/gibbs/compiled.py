@@ -34,14 +34,8 @@ def update_field(
         theta, r = carry
         own = blocks.take(theta, s)
         noise = jax.random.normal(key, own.shape, own.dtype)
-        Q, codes = others.block(s, blocks.size), list(rows.codes)
-        if not Q:  # a design of one field
-            Q, codes = [jnp.zeros((blocks.size, 1), own.dtype)], [jnp.zeros_like(rows.row)]
-        tables = [
-            native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
-        ]
-        precision, mean = blocks.take(prior.precision, s), blocks.take(prior.mean, s)
-        new, r = native.update_field(rows.ptr, rows.row, omega, r, precision, mean, noise, own, tables, codes)
+        block, tables = prior.block(blocks, s), _tables(rows, others, s, blocks.size)
+        new, r = native.update_field(rows.ptr, rows.row, omega, r, *block, noise, own, *tables)
         return blocks.put(theta, s, new), r
 
     return blocks.run(key, body, (theta, r))
@@ -75,7 +69,7 @@ def update_table(
         noise = jax.random.normal(key, own.shape, own.dtype)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
         new, moved = native.update_table(
-            columns.ptr, columns.row, columns.value, information, q, block.precision, block.mean, noise, own
+            columns.ptr, columns.row, columns.value, information, q, *block, noise, own
         )
         Q = lax.dynamic_update_slice_in_dim(Q, q + moved[1:], s, 0)
         return blocks.put(theta, s, new), Q, native.move_residual(*near, r, moved, *tables)

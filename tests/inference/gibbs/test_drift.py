@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from bayesfm import native
 from bayesfm.design import Block, Design
 from bayesfm.design.layout import build_layout
 from bayesfm.inference.gibbs import sweep as sweep_module
@@ -95,9 +96,12 @@ def run(
     return lax.fori_loop(*sweeps, body, state)
 
 
-def errors_after(rows: Ratings, transition: Callable) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def errors_after(
+    rows: Ratings, transition: Callable, use_native: bool = False
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Error of the cached eta, and magnitude of its terms, of every row after some numbers of sweeps."""
-    spec, data = default_spec(rows.y, rank=RANK), data_of(rows.design, rows.y)
+    layout = build_layout(rows.design, native=use_native)
+    spec, data = default_spec(rows.y, rank=RANK), data_of(rows.design, rows.y, layout=layout)
     state, done, out = initial_state(jax.random.key(0), spec, data), 0, {}
     # Start at a true cache, for a transition that relies on it.
     eta = jax.jit(sweep_module.linear_predictor)(spec.predictor, data.layout, state.w0, state.theta)
@@ -120,8 +124,12 @@ NO_GROWTH = (SWEEPS[2] / SWEEPS[1]) ** 0.25
 """Half way, in logarithms, between no growth and the sqrt(sweeps) of roundings that pile up in a random walk."""
 
 
-def test_the_error_of_eta_stays_at_rounding() -> None:
-    errors = errors_after(ratings(1_000_000), lambda *args: sweep_module.sweep(*args))
+NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+
+
+@pytest.mark.parametrize("use_native", [False, pytest.param(True, marks=NEEDS_KERNELS)])
+def test_the_error_of_eta_stays_at_rounding(use_native: bool) -> None:
+    errors = errors_after(ratings(1_000_000), lambda *args: sweep_module.sweep(*args), use_native)
     for error, magnitude in errors.values():
         assert np.max(np.abs(error) / magnitude) < OPERATIONS * EPS
     assert growth(errors) < NO_GROWTH
