@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.special import erfinv
 
 from bayesfm import native
 
@@ -42,6 +44,7 @@ class FieldCase(NamedTuple):
     row: np.ndarray
     omega: np.ndarray
     r: np.ndarray
+    group: np.ndarray
     precision: np.ndarray
     mean: np.ndarray
     noise: np.ndarray
@@ -59,26 +62,30 @@ def field_case(K: int, num_tables: int, dtype: type, m: int = 37, n: int = 700) 
     row = order[: ptr[-1]]
     tables, codes = [], []
     for t in range(num_tables):
-        s = np.concatenate([np.full((1, 20 + t), float(t == 0)), 0.3 * rng.normal(size=(K - 1, 20 + t))])
         with jax.enable_x64():
-            tables.append(np.asarray(native.as_table(jnp.asarray(s, dtype))))
+            Q = jnp.asarray(0.3 * rng.normal(size=(K - 1, 20 + t)), dtype)
+            tables.append(np.asarray(native.as_table(Q)))
         codes.append(rng.integers(0, 20 + t, len(row)).astype(np.int32))
     omega = rng.uniform(0, 2, n) * (rng.random(n) < 0.9)
-    normals = [rng.normal(size=(K, m)) for _ in range(3)]
-    arrays = [omega, rng.normal(size=n), rng.uniform(0.5, 2, (K, m)), *normals]
-    return FieldCase(ptr, row, *(np.asarray(a, dtype) for a in arrays), tables, codes)
+    group = np.sort(rng.integers(0, 3, m)).astype(np.int32)
+    rows = [np.asarray(a, dtype) for a in (omega, rng.normal(size=n))]
+    prior = [rng.uniform(0.5, 2, (K, 3)), rng.normal(size=(K, 3))]
+    features = [np.asarray(a, dtype) for a in (*prior, rng.normal(size=(K, m)), rng.normal(size=(K, m)))]
+    return FieldCase(ptr, row, *rows, group, *features, tables, codes)
 
 
 def naive_field(c: FieldCase) -> tuple[np.ndarray, np.ndarray]:
     """One feature after the other in float64."""
     theta, r, K = c.theta.astype(float), c.r.astype(float), len(c.theta)
+    precision, mean = c.precision[:, c.group], c.mean[:, c.group]
     for j in range(theta.shape[1]):
         own = slice(c.ptr[j], c.ptr[j + 1])
         rows = c.row[own]
-        h = sum(t[code[own]] for t, code in zip(c.tables, c.codes, strict=True))[:, :K].astype(float)
+        q = sum(t[code[own]].astype(float) for t, code in zip(c.tables, c.codes, strict=True))
+        h = np.concatenate([np.ones((len(rows), 1)), q[:, : K - 1]], axis=1)
         G = h.T @ (c.omega[rows, None] * h)
-        P = np.diag(c.precision[:, j]).astype(float) + G
-        b = c.precision[:, j] * c.mean[:, j] + G @ theta[:, j] + h.T @ (c.omega[rows] * r[rows])
+        P = np.diag(precision[:, j]).astype(float) + G
+        b = precision[:, j] * mean[:, j] + G @ theta[:, j] + h.T @ (c.omega[rows] * r[rows])
         L = np.linalg.cholesky(P)
         new = np.linalg.solve(L.T, np.linalg.solve(L, b) + c.noise[:, j])
         r[rows] -= h @ (new - theta[:, j])
@@ -122,7 +129,7 @@ def test_a_lost_prior_does_not_break_the_solve(isa: str) -> None:
     """Two factors that the data cannot tell apart, at 1e8 times the prior's precision."""
     case = field_case(3, 1, np.float32)
     table = case.tables[0].copy()
-    table[:, 2] = table[:, 1] = 1.0
+    table[:, 1] = table[:, 0] = 1.0
     theta, r = run_field(case._replace(tables=[table], omega=np.full_like(case.omega, 1e8)))
     assert np.all(np.isfinite(theta))
     assert np.all(np.isfinite(r))
@@ -140,8 +147,9 @@ def test_linear_predictor(K: int, num_units: int, isa: str) -> None:
     expected = 0.3 + sum(s[0] for s in at_rows) + sum(p.sum(0) for p in pairs)
     with jax.enable_x64():
         for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-4)):
-            tables = [native.as_table(jnp.asarray(s, dtype)) for s in summaries]
-            eta = native.linear_predictor(jnp.asarray(0.3, dtype), tables, [jnp.asarray(c) for c in codes])
+            E = [jnp.asarray(s[0], dtype) for s in summaries]
+            Q = [native.as_table(jnp.asarray(s[1:], dtype)) for s in summaries]
+            eta = native.linear_predictor(jnp.asarray(0.3, dtype), E, Q, [jnp.asarray(c) for c in codes])
             assert eta.dtype == dtype
             np.testing.assert_allclose(eta, expected, rtol=tolerance, atol=tolerance)
 
@@ -149,13 +157,14 @@ def test_linear_predictor(K: int, num_units: int, isa: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ptr": np.zeros(3, np.int32)}, "ptr must have m \\+ 1 entries"),
-        ({"omega": np.ones(3, np.float32)}, "omega and r must have one entry per row"),
-        ({"noise": np.ones((2, 2), np.float32)}, "precision, mean and noise must be"),
+        ({"ptr": np.zeros(3, np.int32)}, "group has the wrong shape"),
+        ({"omega": np.ones(3, np.float32)}, "r has the wrong shape"),
+        ({"mean": np.ones((5, 2), np.float32)}, "mean has the wrong shape"),
+        ({"noise": np.ones((2, 2), np.float32)}, "noise has the wrong shape"),
         ({"tables": [], "codes": []}, "a table and a code are needed"),
         ({"tables": [np.ones((20, 3), np.float32)]}, "multiple of 64 bytes"),
-        ({"codes": [np.zeros(2, np.int32)]}, "codes must have one entry per row"),
-        ({"tables": [np.ones((20, 16))]}, "tables and codes have the wrong type"),
+        ({"codes": [np.zeros(2, np.int32)]}, "a code has the wrong shape"),
+        ({"tables": [np.ones((20, 16))]}, "a table has the wrong element type"),
     ],
 )
 def test_wrong_shapes_are_refused(changes: dict, message: str) -> None:
@@ -168,23 +177,223 @@ def test_wrong_shapes_are_refused(changes: dict, message: str) -> None:
             jax.block_until_ready(unchecked(*case))
 
 
-def test_tables_are_padded_to_whole_vectors() -> None:
-    s = jnp.arange(6.0).reshape(3, 2)
-    table = np.asarray(native.as_table(s))
-    assert table.shape == (2, 16)
-    np.testing.assert_array_equal(table[:, :3], s.T)
-    assert not np.any(table[:, 3:])
+@pytest.mark.parametrize(
+    ("rank", "dtype", "stride"),
+    [
+        (0, np.float32, 4),
+        (3, np.float32, 4),
+        (5, np.float32, 8),
+        (16, np.float32, 16),
+        (17, np.float32, 32),
+        (1, np.float64, 2),
+        (3, np.float64, 4),
+        (8, np.float64, 8),
+        (9, np.float64, 16),
+        (33, np.float64, 40),
+    ],
+)
+def test_rows_of_tables_fit_vectors(rank: int, dtype: type, stride: int) -> None:
+    assert native.table_stride(rank, dtype) == stride
+    with jax.enable_x64():
+        Q = jnp.arange(2.0 * rank, dtype=dtype).reshape(rank, 2) + 1
+        table = np.asarray(native.as_table(Q))
+    assert table.shape == (2, stride)
+    np.testing.assert_array_equal(table[:, :rank], Q.T)
+    assert not np.any(table[:, rank:])
 
 
-def test_batches_are_loops() -> None:
-    case = field_case(4, 1, np.float32)
-    noises = np.random.default_rng(0).normal(size=(3, *case.noise.shape)).astype(np.float32)
+def columns_case(K: int, dtype: type, n: int = 300, p: int = 60) -> dict[str, np.ndarray]:
+    """A sparse matrix of runs of up to twenty columns that share no row, one of them without entries."""
+    rng = np.random.default_rng(K)
+    ptr, row, ends = [0], [], []
+    while len(ptr) <= p:
+        size = min(int(rng.integers(1, 20)), p + 1 - len(ptr))
+        own = np.array_split(rng.permutation(n)[: int(rng.integers(size, n))], size)
+        own[0] = own[0][:0]
+        row += [np.sort(rows) for rows in own]
+        ptr += list(ptr[-1] + np.cumsum([len(rows) for rows in own]))
+        ends.append(len(ptr) - 1)
+    z = ptr[-1]
+    real = {
+        "value": rng.normal(size=z),
+        "omega": rng.uniform(0, 2, n),
+        "r": rng.normal(size=n),
+        "precision": rng.uniform(0.5, 2, (K, 3)),
+        "mean": rng.normal(size=(K, 3)),
+        "noise": rng.normal(size=(K, p)),
+        "theta": 0.3 * rng.normal(size=(K, p)),
+        "Q": 0.3 * rng.normal(size=(n, K - 1)),
+    }
+    whole = {"ptr": np.array(ptr), "row": np.concatenate(row), "ends": np.array(ends)}
+    whole["group"] = np.sort(rng.integers(0, 3, p))
+    return {k: v.astype(np.int32) for k, v in whole.items()} | {k: v.astype(dtype) for k, v in real.items()}
+
+
+def naive_columns(c: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One column after the other in float64."""
+    theta, r, Q = (c[name].astype(float) for name in ("theta", "r", "Q"))
+    precision, mean = (c[name].astype(float)[:, c["group"]] for name in ("precision", "mean"))
+    for j in range(theta.shape[1]):
+        own = slice(c["ptr"][j], c["ptr"][j + 1])
+        rows, x = c["row"][own], c["value"][own].astype(float)
+        h = x[:, None] * np.concatenate(
+            [np.ones((len(rows), 1)), Q[rows] - x[:, None] * theta[1:, j]], axis=1
+        )
+        G = h.T @ (c["omega"][rows, None] * h)
+        b = precision[:, j] * mean[:, j] + G @ theta[:, j] + h.T @ (c["omega"][rows] * r[rows])
+        L = np.linalg.cholesky(np.diag(precision[:, j]) + G)
+        delta = np.linalg.solve(L.T, np.linalg.solve(L, b) + c["noise"][:, j]) - theta[:, j]
+        r[rows] -= h @ delta
+        Q[rows] += x[:, None] * delta[1:]
+        theta[:, j] += delta
+    return theta, r, Q
+
+
+@pytest.mark.parametrize("K", SIZES)
+def test_columns(K: int, isa: str) -> None:
+    for dtype in (np.float64, np.float32):
+        case = columns_case(K, dtype)
+        expected = naive_columns(case)
+        with jax.enable_x64():
+            Q = native.as_table(jnp.asarray(case["Q"].T))
+            arrays = jax.tree.map(jnp.asarray, {**case, "Q": Q})
+            got = [np.asarray(x) for x in native.update_columns(**arrays)]
+        got[2] = got[2][:, : K - 1]
+        for a, b in zip(got, expected, strict=True):
+            if dtype == np.float64:
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+            else:  # runs one after the other, each with the rounding of test_field_in_float32
+                scale = len(case["ends"]) * max(1.0, float(np.max(np.abs(b), initial=0)))
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e3 * np.finfo(dtype).eps * scale)
+
+
+def test_long_runs_of_columns_are_shared_out_with_the_same_result() -> None:
+    """Runs beyond the threshold of the thread pool, beside short ones."""
+    rng = np.random.default_rng(0)
+    n, K, m = 40_000, 4, 500
+    owner = rng.integers(0, m, n)
+    long = np.argsort(owner, kind="stable")
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=m))])
+    ptr = np.concatenate([ptr, ptr[-1] + np.arange(5, 26, 5)]).astype(np.int32)
+    p = len(ptr) - 1
+    with jax.enable_x64():
+        c = {
+            "ptr": ptr,
+            "row": np.concatenate([long, rng.permutation(n)[:25]]).astype(np.int32),
+            "value": rng.normal(size=ptr[-1]),
+            "ends": np.array([m, p], np.int32),
+            "omega": rng.uniform(0, 2, n),
+            "r": rng.normal(size=n),
+            "Q": rng.normal(size=(n, K - 1)),
+            "group": np.zeros(p, np.int32),
+            "precision": np.ones((K, 1)),
+            "mean": np.zeros((K, 1)),
+            "noise": rng.normal(size=(K, p)),
+            "theta": 0.1 * rng.normal(size=(K, p)),
+        }
+        arrays = jax.tree.map(jnp.asarray, {**c, "Q": native.as_table(jnp.asarray(c["Q"].T))})
+        theta, r, Q = native.update_columns(**arrays)
+        for a, b in zip((theta, r, np.asarray(Q)[:, : K - 1]), naive_columns(c), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("K", [1, 2, 5, 9, 17, 40])
+def test_summaries(K: int, isa: str) -> None:
+    rng = np.random.default_rng(K)
+    X = sparse.random_array((50, 30), density=0.2, rng=rng).tocsr()
+    X.data[:] = rng.normal(size=X.nnz)
+    theta = rng.normal(size=(K, 30))
+    Q = X @ theta[1:].T
+    E = X @ theta[0] + 0.5 * (Q**2 - X.power(2) @ theta[1:].T ** 2).sum(axis=1)
+    with jax.enable_x64():
+        for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+            arrays = X.indptr, X.indices.astype(np.int32), X.data.astype(dtype), theta.astype(dtype)
+            got_E, got_Q = native.summarize(*map(jnp.asarray, arrays))
+            np.testing.assert_allclose(got_E, E, rtol=tolerance, atol=10 * tolerance)
+            np.testing.assert_allclose(got_Q[:, : K - 1], Q, rtol=tolerance, atol=10 * tolerance)
+            assert not np.any(got_Q[:, K - 1 :])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_group_moments(dtype: type, isa: str) -> None:
+    """A group without features, one of one, one far from zero and longer than a block of sums."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(4), [100, 0, 1, 20_003]).astype(np.int32)
+    theta = rng.normal(1e3, 1.0, (3, len(group)))
+    with jax.enable_x64():
+        mean, scatter = (np.asarray(x) for x in native.group_moments(jnp.asarray(theta, dtype), jnp.asarray(group), 4))
+    exact = theta.astype(dtype).astype(float)
+    for g in range(4):
+        own = exact[:, group == g]
+        centre = own.mean(axis=1) if own.size else np.zeros(3)
+        np.testing.assert_allclose(mean[:, g], centre, rtol=64 * np.finfo(dtype).eps)  # 64 in a lane
+        # The mean is rounded to eps * 1000; what that adds to the scatter, count * (eps * 1000)^2, is nothing.
+        expected = ((own - centre[:, None]) ** 2).sum(axis=1)
+        np.testing.assert_allclose(scatter[:, g], expected, rtol=1e3 * np.finfo(dtype).eps, atol=1e-6)
+
+
+class TestStandardNormal:
+    """Beside ``jax.random.normal``, whose bits it has."""
+
+    def test_is_that_of_jax(self, isa: str) -> None:
+        key = jax.random.key(5)
+        ours = np.asarray(native.standard_normal(key, (7, 10_001), jnp.dtype("float32")), float)
+        theirs = np.asarray(jax.random.normal(key, (7, 10_001)), float)
+        # jax's own erf_inv is right to about 6e-6.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+    def test_is_the_quantile_of_its_uniform(self, isa: str) -> None:
+        """Right to a few units in the last place, in the tails, too."""
+        key = jax.random.key(6)
+        shape = (1_000_003,)
+        ours = np.asarray(native.standard_normal(key, shape, jnp.dtype("float32")), float)
+        bits = np.asarray(jax.random.bits(key, shape)).astype(np.uint64)
+        u = np.maximum((bits >> np.uint64(9)) / 2.0**22 - 1 + 2.0**-24, -1 + 2.0**-24)
+        exact = np.sqrt(2) * erfinv(u)
+        assert np.abs(exact).max() > 4.5
+        np.testing.assert_allclose(ours, exact, rtol=8 * np.finfo(np.float32).eps)
+
+    def test_the_stream_goes_past_32_bits_of_counter(self) -> None:
+        """Two halves of a counter: number i of a long stream depends on i alone, so a prefix is a prefix."""
+        key = jax.random.key(7)
+        long = native.standard_normal(key, (40_000,), jnp.dtype("float32"))
+        np.testing.assert_array_equal(native.standard_normal(key, (17,), jnp.dtype("float32")), long[:17])
+
+    def test_other_keys_and_types_are_those_of_jax(self) -> None:
+        with jax.enable_x64():
+            for key, dtype in (
+                (jax.random.key(1), "float64"),
+                (jax.random.key(1, impl="rbg"), "float32"),
+            ):
+                got = native.standard_normal(key, (3, 4), jnp.dtype(dtype))
+                np.testing.assert_array_equal(got, jax.random.normal(key, (3, 4), dtype))
+
+
+def test_a_batch_is_its_members() -> None:
+    """Operands with a batch, without one, and two batches, one inside the other."""
+    case = field_case(4, 2, np.float32)
+    rng = np.random.default_rng(0)
+    noises = rng.normal(size=(3, 2, *case.noise.shape)).astype(np.float32)
+    residuals = rng.normal(size=(3, *case.r.shape)).astype(np.float32)
     arrays = jax.tree.map(jnp.asarray, case)
-    theta, r = jax.vmap(lambda noise: native.update_field(*arrays._replace(noise=noise)))(jnp.asarray(noises))
-    for i, noise in enumerate(noises):
-        own = run_field(case._replace(noise=noise))
-        np.testing.assert_array_equal(theta[i], own[0])
-        np.testing.assert_array_equal(r[i], own[1])
+
+    def draw(noise: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return native.update_field(*arrays._replace(noise=noise, r=r))
+
+    theta, r = jax.jit(jax.vmap(jax.vmap(draw, (0, None))))(jnp.asarray(noises), jnp.asarray(residuals))
+    for i in range(3):
+        for j in range(2):
+            own = run_field(case._replace(noise=noises[i, j], r=residuals[i]))
+            np.testing.assert_array_equal(theta[i, j], own[0])
+            np.testing.assert_array_equal(r[i, j], own[1])
+
+
+def test_a_batch_of_layouts_is_refused() -> None:
+    case = jax.tree.map(jnp.asarray, field_case(4, 1, np.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ptr must be the same for the whole batch"):
+        jax.block_until_ready(
+            jax.vmap(lambda ptr: native.update_field(*case._replace(ptr=ptr)))(jnp.stack([case.ptr] * 2))
+        )
 
 
 def test_the_number_of_threads_does_not_show() -> None:

@@ -23,7 +23,7 @@ from scipy import sparse
 from bayesfm.design.arrays import TableArrays
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.colouring import colour_columns
-from bayesfm.design.sorted_rows import Columns, SortedRows, rows_by_owner
+from bayesfm.design.sorted_rows import Entries, SortedRows, rows_by_owner
 
 __all__ = ["FieldUnit", "Layout", "RowGroups", "RowsUnit", "Steps", "TableUnit", "Unit", "build_layout"]
 
@@ -107,7 +107,7 @@ class Steps:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FieldUnit:
-    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted).
+    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted), ``count`` of each group.
 
     ``own_group`` is the group of a *whole* field: every row has one of its features, and they alone make up the group.
     ``sorted`` is there where the compiled kernels are to be used.
@@ -115,6 +115,7 @@ class FieldUnit:
 
     features: Int[Any, " m"]
     group: Int[Any, " m"]
+    count: Float[Any, " G"]
     rows: RowGroups
     sorted: SortedRows | None = None
     own_group: int | None = field(metadata={"static": True}, default=None)
@@ -123,26 +124,29 @@ class FieldUnit:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TableUnit:
-    """A relation block of m distinct rows."""
+    """A relation block of m distinct rows; ``entries`` and ``sorted`` as for the other units."""
 
     features: Int[Any, " p_u"]
     group: Int[Any, " p_u"]
+    count: Float[Any, " G"]
     rows: RowGroups
     table: TableArrays
     steps: tuple[Steps, ...]
-    columns: Columns | None = None
+    entries: Entries | None = None
     sorted: SortedRows | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RowsUnit:
-    """Features that live on the data rows."""
+    """Features that live on the data rows; ``entries`` is there where the compiled kernels are to be used."""
 
     features: Int[Any, " p_u"]
     group: Int[Any, " p_u"]
+    count: Float[Any, " G"]
     table: TableArrays
     steps: tuple[Steps, ...]
+    entries: Entries | None = None
 
 
 Unit = FieldUnit | TableUnit | RowsUnit
@@ -203,37 +207,38 @@ def build_layout(
     def grouped(code: np.ndarray, m: int) -> RowGroups:
         return _ungrouped(code, m, num_padded) if native else _group_rows(code, m, num_padded, tile)
 
+    def by_group(features: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        count = np.bincount(group[features], minlength=len(design.group_names)).astype(dtype)
+        return features[order], group[features][order], count
+
     units: list[Unit] = []
     for code, features in fields:
         order = np.argsort(group[features], kind="stable")
         rank = np.empty(len(order) + 1, np.int32)
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
         rows = grouped(rank[np.minimum(code, len(order))], len(features))
-        own_group = _own_group(code, features, group)
-        units.append(FieldUnit(features[order], group[features][order], rows, None, own_group))
+        units.append(FieldUnit(*by_group(features, order), rows, None, _own_group(code, features, group)))
     for block, features in tables:
         assert block.X is not None
         assert block.index is not None
         rows = grouped(block.index, block.num_block_rows)
         order = np.argsort(group[features], kind="stable")
         X = sparse.csr_array(block.X[:, order]).astype(dtype)
-        units.append(
-            TableUnit(
-                features[order],
-                group[features][order],
-                rows,
-                _table(X, X.shape[0]),
-                () if native else _steps(X, X.shape[0], X.shape[0] + 1),
-                Columns.of(X) if native else None,
-            )
-        )
+        m = X.shape[0]
+        steps = () if native else _steps(X, m, m + 1)
+        one_by_one = np.arange(1, X.shape[1] + 1)
+        entries = Entries.of(X, one_by_one, m + 1) if native else None
+        units.append(TableUnit(*by_group(features, order), rows, _table(X, m), steps, entries))
     if loose:
         features = np.concatenate([f for _, f in loose])
-        order = np.argsort(group[features], kind="stable")
-        X = sparse.csr_array(sparse.hstack([x for x, _ in loose], format="csc")[:, order]).astype(dtype)
-        units.append(
-            RowsUnit(features[order], group[features][order], _table(X, num_padded), _steps(X, n, num_padded))
+        X = sparse.csr_array(sparse.hstack([x for x, _ in loose], format="csc")).astype(dtype)
+        order, ends = (
+            _runs(X, group[features]) if native else (np.argsort(group[features], kind="stable"), None)
         )
+        X = sparse.csr_array(X.tocsc()[:, order])
+        steps = () if native else _steps(X, n, num_padded)
+        entries = None if ends is None else Entries.of(X, ends, num_padded)
+        units.append(RowsUnit(*by_group(features, order), _table(X, num_padded), steps, entries))
     if native:
         units = [_with_sorted_rows(unit, units, n) for unit in units]
     place = np.empty(design.num_features, np.int32)
@@ -246,6 +251,14 @@ def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
         return unit
     others = [None if isinstance(u, RowsUnit) else u.rows.code for u in units if u is not unit]
     return replace(unit, sorted=SortedRows.of(unit.rows.code[:n], unit.rows.num_owners, others))
+
+
+def _runs(X: sparse.csr_array, group: Int[np.ndarray, " p"]) -> tuple[np.ndarray, np.ndarray]:
+    """Columns by group and colour, and where a run of one group and colour ends."""
+    colours = colour_columns(X)
+    order = np.lexsort((colours, group))
+    key = np.stack([group[order], colours[order]])
+    return order, np.append(np.flatnonzero(np.any(key[:, 1:] != key[:, :-1], axis=0)) + 1, len(order))
 
 
 def _own_group(code: np.ndarray, features: np.ndarray, group: np.ndarray) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-__all__ = ["Columns", "SortedRows", "rows_by_owner"]
+__all__ = ["Columns", "Entries", "SortedRows", "rows_by_owner"]
 
 
 @jax.tree_util.register_dataclass
@@ -48,7 +48,7 @@ class SortedRows:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Columns:
-    """The entries of a relation block by feature: j has ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``."""
+    """The entries of a sparse matrix by feature: j has ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``."""
 
     ptr: Int[Any, " p+1"]
     row: Int[Any, " z"]
@@ -56,9 +56,39 @@ class Columns:
 
     @classmethod
     def of(cls, X: sparse.csr_array) -> Columns:
-        """Of a matrix of block rows by features."""
+        """Of a matrix of rows by features."""
         csc = X.tocsc()
         return cls(csc.indptr.astype(np.int32), csc.indices.astype(np.int32), csc.data)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Entries:
+    """The entries of a sparse matrix by feature and by row, for the compiled kernels.
+
+    Attributes
+    ----------
+    columns : Columns
+        By feature.
+    ends : (runs,)
+        Ends of runs of features of which no two share a row.
+    row_ptr : (rows + 1,)
+        Row n has ``row_ptr[n]:row_ptr[n + 1]`` of ``feature`` and ``value``; rows may follow that have no entries.
+    feature, value : (z,)
+        By row.
+    """
+
+    columns: Columns
+    ends: Int[Any, " runs"]
+    row_ptr: Int[Any, " rows+1"]
+    feature: Int[Any, " z"]
+    value: Float[Any, " z"]
+
+    @classmethod
+    def of(cls, X: sparse.csr_array, ends: Int[np.ndarray, " runs"], num_rows: int) -> Entries:
+        """Of a matrix, with as many empty rows behind it as are missing to ``num_rows``."""
+        row_ptr = np.pad(X.indptr, (0, num_rows - X.shape[0]), mode="edge").astype(np.int32)
+        return cls(Columns.of(X), ends.astype(np.int32), row_ptr, X.indices.astype(np.int32), X.data)
 
 
 def rows_by_owner(

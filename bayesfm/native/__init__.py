@@ -2,11 +2,15 @@
 
 They do what the XLA code of ``inference/gibbs`` does, which stays the reference and the way on other devices. The
 library is built with the package where there is a C++ compiler; without it everything runs on XLA.
+
+Every kernel takes leading batch dimensions: under ``jax.vmap`` one call works off the whole batch.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,33 +19,43 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 __all__ = [
     "ISAS",
     "as_table",
     "available",
+    "group_moments",
     "isa",
-    "lanes",
     "linear_predictor",
     "move_residual",
     "row_information",
+    "standard_normal",
+    "summarize",
+    "table_stride",
+    "update_columns",
     "update_field",
+    "update_table",
 ]
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIX = {"float32": "f32", "float64": "f64"}
-_FUNCTIONS = tuple(f"bayesfm_{name}" for name in ("field", "information", "move", "rows", "table"))
+_FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
 
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The shared library with its functions registered, or None where the package was built without it."""
-    found = sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))
+    """The shared library with its functions registered, or None where the package was built without it.
+
+    The environment variable BAYESFM_KERNELS names another library to be loaded instead.
+    """
+    named = os.environ.get("BAYESFM_KERNELS")
+    found = [Path(named)] if named else sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))
     if not found:
         return None
     library = ctypes.CDLL(str(found[0]))
-    for name in (f"{function}_{suffix}" for function in _FUNCTIONS for suffix in _SUFFIX.values()):
+    names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in _SUFFIX.values()]
+    for name in (*names, "bayesfm_normals_f32"):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return library
 
@@ -57,14 +71,27 @@ def isa() -> str | None:
     return None if library is None else ISAS[library.bayesfm_isa()]
 
 
-def lanes(dtype: np.dtype | type) -> int:
-    """Numbers per 64 bytes, the unit in which rows of tables are padded."""
-    return 64 // np.dtype(dtype).itemsize
+def table_stride(rank: int, dtype: np.dtype | type) -> int:
+    """Numbers in a row of a table: 16, 32 or a multiple of 64 bytes, so that rows fill vectors or fit into one."""
+    size = np.dtype(dtype).itemsize
+    full = 64 // size
+    if rank > full:
+        return -(-rank // full) * full
+    return max(16 // size, 1 << max(0, rank - 1).bit_length())
 
 
-def as_table(s: Float[Array, "D m"]) -> Float[Array, "m stride"]:
-    """Rows ``(s[:, j], 0, ...)`` of 64-byte multiples, which the kernels gather."""
-    return jnp.pad(s.T, ((0, 0), (0, -s.shape[0] % lanes(s.dtype))))
+def as_table(Q: Float[Array, "k m"]) -> Float[Array, "m stride"]:
+    """Factors in rows, padded with zeros to :func:`table_stride`: what the kernels gather."""
+    k = Q.shape[0]
+    return jnp.pad(Q.T, ((0, 0), (0, table_stride(k, Q.dtype) - k)))
+
+
+def standard_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: np.dtype) -> Float[Array, "..."]:
+    """``jax.random.normal`` up to rounding: the same random bits, in float32 and for threefry keys by the kernel."""
+    if dtype != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32":
+        return jax.random.normal(key, shape, dtype)
+    out = jax.ShapeDtypeStruct((math.prod(shape),), jnp.float32)
+    return _call("normals", jnp.float32, out)(jax.random.key_data(key)).reshape(shape)
 
 
 def update_field(
@@ -72,21 +99,22 @@ def update_field(
     row: Int[Array, " rows"],
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
-    precision: Float[Array, "D m"],
-    mean: Float[Array, "D m"],
-    noise: Float[Array, "D m"],
-    theta: Float[Array, "D m"],
+    group: Int[Array, " m"],
+    precision: Float[Array, "K G"],
+    mean: Float[Array, "K G"],
+    noise: Float[Array, "K m"],
+    theta: Float[Array, "K m"],
     tables: list[Float[Array, "_ stride"]],
     codes: list[Int[Array, " rows"]],
-) -> tuple[Float[Array, "D m"], Float[Array, " n_pad"]]:
+) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
     """Draw all features of a one-hot field and move the residual; see ``src/field.cc``.
 
-    Feature j owns the data rows ``row[ptr[j]:ptr[j + 1]]``; ``tables`` and ``codes`` lead from there to the factors of
-    the other units (:func:`as_table`), below a first row of ones in the first table, of zeros in the others.
+    Feature j owns the data rows ``row[ptr[j]:ptr[j + 1]]`` and has the prior of ``group[j]`` (never decreasing);
+    ``tables`` and ``codes`` lead from there to the factors of the other units (:func:`as_table`).
     """
     shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), jax.ShapeDtypeStruct(r.shape, r.dtype))
-    call = _call("bayesfm_field", theta.dtype, shapes, input_output_aliases={7: 0, 3: 1})
-    new, moved = call(ptr, row, omega, r, precision, mean, noise, theta, *_alternating(tables, codes))
+    call = _call("field", theta.dtype, shapes)
+    new, moved = call(ptr, row, omega, r, group, precision, mean, noise, theta, *_alternating(tables, codes))
     return new, moved
 
 
@@ -95,17 +123,16 @@ def row_information(
     row: Int[Array, " rows"],
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
-    D: int,
+    K: int,
     tables: list[Float[Array, "_ stride"]],
     codes: list[Int[Array, " rows"]],
 ) -> Float[Array, "m q"]:
     """For every row of a relation block: sum of omega h h' over its data rows (triangle by rows), then of omega r h.
 
-    Arguments as in :func:`update_field`.
+    Arguments as in :func:`update_field`; h = (1, q) has K entries.
     """
-    shape = jax.ShapeDtypeStruct((ptr.shape[0] - 1, D * (D + 3) // 2), r.dtype)
-    call = _call("bayesfm_information", r.dtype, shape)
-    return call(ptr, row, omega, r, *_alternating(tables, codes))
+    shape = jax.ShapeDtypeStruct((ptr.shape[0] - 1, K * (K + 3) // 2), r.dtype)
+    return _call("information", r.dtype, shape)(ptr, row, omega, r, *_alternating(tables, codes))
 
 
 def update_table(
@@ -114,11 +141,12 @@ def update_table(
     value: Float[Array, " z"],
     information: Float[Array, "m q"],
     Q: Float[Array, "B m"],
-    precision: Float[Array, "D p"],
-    mean: Float[Array, "D p"],
-    noise: Float[Array, "D p"],
-    theta: Float[Array, "D p"],
-) -> tuple[Float[Array, "D p"], Float[Array, "D m"]]:
+    group: Int[Array, " p"],
+    precision: Float[Array, "K G"],
+    mean: Float[Array, "K G"],
+    noise: Float[Array, "K p"],
+    theta: Float[Array, "K p"],
+) -> tuple[Float[Array, "K p"], Float[Array, "K m"]]:
     """Draw the features of a relation block in turn; return them and the movement of the rows' summaries (E, Q).
 
     Feature j has the entries ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``; ``information`` is that of
@@ -126,8 +154,8 @@ def update_table(
     """
     moved = jax.ShapeDtypeStruct((theta.shape[0], information.shape[0]), theta.dtype)
     shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), moved)
-    call = _call("bayesfm_table", theta.dtype, shapes, input_output_aliases={8: 0})
-    new, change = call(ptr, row, value, information, Q, precision, mean, noise, theta)
+    call = _call("table", theta.dtype, shapes)
+    new, change = call(ptr, row, value, information, Q, group, precision, mean, noise, theta)
     return new, change
 
 
@@ -135,31 +163,84 @@ def move_residual(
     ptr: Int[Array, " _"],
     row: Int[Array, " rows"],
     r: Float[Array, " n_pad"],
-    moved: Float[Array, "D m"],
+    moved: Float[Array, "K m"],
     tables: list[Float[Array, "_ stride"]],
     codes: list[Int[Array, " rows"]],
 ) -> Float[Array, " n_pad"]:
     """r - <h, moved> for the data rows of every block row. Arguments as in :func:`update_field`."""
-    call = _call("bayesfm_move", r.dtype, jax.ShapeDtypeStruct(r.shape, r.dtype), input_output_aliases={2: 0})
+    call = _call("move", r.dtype, jax.ShapeDtypeStruct(r.shape, r.dtype))
     return call(ptr, row, r, moved, *_alternating(tables, codes))
 
 
-def linear_predictor(
-    w0: Float[Array, ""], tables: list[Float[Array, "_ stride"]], codes: list[Int[Array, " n"]]
-) -> Float[Array, " n"]:
-    """Eta of every row from the summaries (E, Q) of its units; see ``src/rows.cc``.
+def update_columns(
+    ptr: Int[Array, " _"],
+    row: Int[Array, " z"],
+    value: Float[Array, " z"],
+    ends: Int[Array, " runs"],
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+    Q: Float[Array, "n_pad stride"],
+    group: Int[Array, " p"],
+    precision: Float[Array, "K G"],
+    mean: Float[Array, "K G"],
+    noise: Float[Array, "K p"],
+    theta: Float[Array, "K p"],
+) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"], Float[Array, "n_pad stride"]]:
+    """Draw the columns of a general sparse matrix, run by run, with Q and r brought up to date; see ``src/columns.cc``.
 
-    ``tables`` hold the summaries (:func:`as_table`), ``codes`` lead there from every data row.
+    Column j has the entries ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``; columns of one run, which ends before
+    column ``ends[i]``, share no row. ``Q`` holds the factors of everything in a row.
+    """
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (theta, r, Q))
+    call = _call("columns", theta.dtype, shapes)
+    new, r, Q = call(ptr, row, value, ends, omega, r, Q, group, precision, mean, noise, theta)
+    return new, r, Q
+
+
+def summarize(
+    ptr: Int[Array, " _"],
+    feature: Int[Array, " z"],
+    value: Float[Array, " z"],
+    theta: Float[Array, "K p"],
+) -> tuple[Float[Array, " m"], Float[Array, "m stride"]]:
+    """Summaries (E, Q) of the rows of a sparse matrix, Q as a table; row n has the entries ``ptr[n]:ptr[n + 1]``."""
+    v, m = as_table(theta[1:]), ptr.shape[0] - 1
+    shapes = (jax.ShapeDtypeStruct((m,), theta.dtype), jax.ShapeDtypeStruct((m, v.shape[1]), theta.dtype))
+    E, Q = _call("summaries", theta.dtype, shapes)(ptr, feature, value, theta[0], v)
+    return E, Q
+
+
+def linear_predictor(
+    w0: Float[Array, ""],
+    E: list[Float[Array, " _"]],
+    Q: list[Float[Array, "_ stride"]],
+    codes: list[Int[Array, " n"]],
+) -> Float[Array, " n"]:
+    """Eta of every row from the summaries (E, Q) of its units, Q as tables; see ``src/rows.cc``.
+
+    ``codes`` lead there from every data row.
     """
     shape = jax.ShapeDtypeStruct(codes[0].shape, w0.dtype)
-    return _call("bayesfm_rows", w0.dtype, shape)(w0, *_alternating(tables, codes))
+    units = [x for unit in zip(E, Q, codes, strict=True) for x in unit]
+    return _call("rows", w0.dtype, shape)(w0, *units)
+
+
+def group_moments(
+    theta: Float[Array, "K m"], group: Int[Array, " m"], num_groups: int
+) -> tuple[Float[Array, "K G"], Float[Array, "K G"]]:
+    """Mean of every group (sorted) and sum of squares around it; zeros for a group without features."""
+    shape = jax.ShapeDtypeStruct((theta.shape[0], num_groups), theta.dtype)
+    mean, scatter = _call("moments", theta.dtype, (shape, shape))(theta, group)
+    return mean, scatter
 
 
 def _alternating(tables: list[Array], codes: list[Array]) -> list[Array]:
     return [x for pair in zip(tables, codes, strict=True) for x in pair]
 
 
-def _call(function: str, dtype: np.dtype, shapes: Any, **options: Any) -> Callable[..., Any]:
+def _call(function: str, dtype: Any, shapes: Any) -> Callable[..., Any]:
     if not available():
         raise RuntimeError("bayesfm was built without its compiled kernels")
-    return jax.ffi.ffi_call(f"{function}_{_SUFFIX[str(dtype)]}", shapes, vmap_method="sequential", **options)
+    return jax.ffi.ffi_call(
+        f"bayesfm_{function}_{_SUFFIX[str(np.dtype(dtype))]}", shapes, vmap_method="expand_dims"
+    )

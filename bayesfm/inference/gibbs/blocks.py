@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-__all__ = ["AtRows", "FactorBlocks", "OtherFactors", "UnitPrior"]
+__all__ = ["AtRows", "FactorBlocks", "GroupPrior", "OtherFactors", "UnitPrior"]
 
 AtRows = Callable[[Int[Array, "..."]], Float[Array, "B ..."]]
 """rows -> some factors of those rows."""
@@ -85,3 +85,20 @@ class UnitPrior(NamedTuple):
     def block(self, blocks: FactorBlocks, s: Int[Array, ""]) -> UnitPrior:
         """That of w and of the factors from s on."""
         return UnitPrior(blocks.take(self.precision, s), blocks.take(self.mean, s))
+
+
+class GroupPrior(NamedTuple):
+    """The same, per group: ``group`` has that of every feature, never decreasing."""
+
+    precision: Float[Array, "K G"]
+    mean: Float[Array, "K G"]
+    group: Int[Array, " m"]
+
+    @property
+    def arrays(self) -> tuple[Float[Array, "K G"], Float[Array, "K G"]]:
+        """Precision and mean."""
+        return self.precision, self.mean
+
+    def block(self, blocks: FactorBlocks, s: Int[Array, ""]) -> GroupPrior:
+        """That of w and of the factors from s on."""
+        return GroupPrior(blocks.take(self.precision, s), blocks.take(self.mean, s), self.group)

@@ -1,6 +1,9 @@
-"""The updates of ``units.py`` by the compiled kernels: fields and relation blocks."""
+"""The updates of ``units.py`` by the compiled kernels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,34 +11,93 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm import native
-from bayesfm.design.layout import TableUnit
-from bayesfm.design.sorted_rows import SortedRows
-from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors, UnitPrior
-from bayesfm.predictors import FM
+from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.inference.gibbs.blocks import FactorBlocks, GroupPrior
 
-__all__ = ["update_field", "update_table"]
+__all__ = ["group_moments", "linear_predictor", "sweep_units"]
+
+
+class Summary(NamedTuple):
+    """Summaries (E, Q) of a unit's own rows, Q as a table; the last row is that of a data row without owner: zero."""
+
+    E: Float[Array, " rows"]
+    Q: Float[Array, "rows stride"]
+
+
+class Data(NamedTuple):
+    """What a draw of theta reads of the data rows, and of the other units: their factors as tables."""
+
+    omega: Float[Array, " n_pad"]
+    tables: list[Float[Array, "_ stride"]]
+
+    def block(self, blocks: FactorBlocks, s: Int[Array, ""]) -> list[Float[Array, "_ stride"]]:
+        """Tables of the factors from s on; of zeros where there is no other unit."""
+        if not self.tables:
+            return [jnp.zeros((1, native.table_stride(blocks.size, self.omega.dtype)), self.omega.dtype)]
+        return [_block_of_table(table, blocks, s) for table in self.tables]
+
+
+def linear_predictor(
+    layout: Layout, w0: Float[Array, ""], theta: Sequence[Float[Array, "K m"]]
+) -> Float[Array, " n_pad"]:
+    """eta of all rows."""
+    summaries = [_summary(unit, own) for unit, own in zip(layout.units, theta, strict=True)]
+    if len(summaries) == 1 and isinstance(layout.units[0], RowsUnit):
+        return w0 + summaries[0].E
+    every_row = jnp.arange(layout.num_padded, dtype=jnp.int32)
+    codes = [every_row if isinstance(unit, RowsUnit) else unit.rows.code for unit in layout.units]
+    return native.linear_predictor(w0, [s.E for s in summaries], [s.Q for s in summaries], codes)
+
+
+def sweep_units(
+    key: Key[Array, ""],
+    layout: Layout,
+    blocks: FactorBlocks,
+    theta: Sequence[Float[Array, "K m"]],
+    precision: Float[Array, "K G"],
+    mean: Float[Array, "K G"],
+    omega: Float[Array, " n_pad"],
+    r: Float[Array, " n_pad"],
+) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
+    """Draw theta of every unit in turn; return it with the residual z - eta brought up to date."""
+    thetas, units = list(theta), layout.units
+    tables = [_summary(unit, own).Q for unit, own in zip(units, thetas, strict=True)]
+    for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(units)), units, strict=True)):
+        prior = GroupPrior(precision, mean, unit.group)
+        rest = [j for j in range(len(units)) if j != i]
+        data = Data(omega, [tables[j] for j in rest])
+        if isinstance(unit, FieldUnit):
+            thetas[i], r = update_field(sub, unit, blocks, thetas[i], prior, data, r)
+        elif isinstance(unit, TableUnit):
+            thetas[i], r = update_table(sub, unit, blocks, thetas[i], prior, data, r)
+        else:
+            Q = sum((tables[j][_codes(units[j])] for j in rest), start=tables[i])
+            thetas[i], r = update_rows(sub, unit, blocks, thetas[i], prior, omega, Q, r)
+        tables[i] = _summary(unit, thetas[i]).Q
+    return tuple(thetas), r
 
 
 def update_field(
     key: Key[Array, ""],
-    rows: SortedRows,
+    unit: FieldUnit,
     blocks: FactorBlocks,
     theta: Float[Array, "K m"],
-    prior: UnitPrior,
-    others: OtherFactors,
-    omega: Float[Array, " n_pad"],
+    prior: GroupPrior,
+    data: Data,
     r: Float[Array, " n_pad"],
 ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
     """As ``units.update_field``, from the same normals."""
+    rows = unit.sorted
+    assert rows is not None
 
-    def body(
-        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]
-    ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
+    def body(key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
         theta, r = carry
-        own = blocks.take(theta, s)
-        noise = jax.random.normal(key, own.shape, own.dtype)
-        block, tables = prior.block(blocks, s), _tables(rows, others, s, blocks.size)
-        new, r = native.update_field(rows.ptr, rows.row, omega, r, *block, noise, own, *tables)
+        own, block, tables = blocks.take(theta, s), prior.block(blocks, s), data.block(blocks, s)
+        noise = native.standard_normal(key, own.shape, own.dtype)
+        codes = _all_codes(rows.codes, rows.row)
+        new, r = native.update_field(
+            rows.ptr, rows.row, data.omega, r, block.group, *block.arrays, noise, own, tables, codes
+        )
         return blocks.put(theta, s, new), r
 
     return blocks.run(key, body, (theta, r))
@@ -43,48 +105,110 @@ def update_field(
 
 def update_table(
     key: Key[Array, ""],
-    predictor: FM,
     unit: TableUnit,
     blocks: FactorBlocks,
     theta: Float[Array, "K p"],
-    prior: UnitPrior,
-    others: OtherFactors,
-    omega: Float[Array, " n_pad"],
+    prior: GroupPrior,
+    data: Data,
     r: Float[Array, " n_pad"],
 ) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
     """As ``units.update_table``, feature after feature in the order of the columns."""
-    rows, columns = unit.sorted, unit.columns
+    rows, entries = unit.sorted, unit.entries
     assert rows is not None
-    assert columns is not None
-    Q = predictor.summarize(unit.table, theta)[1:]
+    assert entries is not None
+    near, columns = (rows.ptr, rows.row), entries.columns
+    Q = _summary(unit, theta).Q[:-1, : theta.shape[0] - 1].T
 
     def body(
         key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r = carry
-        near = rows.ptr, rows.row
-        tables = _tables(rows, others, s, blocks.size)
-        information = native.row_information(*near, omega, r, blocks.size + 1, *tables)
+        tables, codes = data.block(blocks, s), _all_codes(rows.codes, rows.row)
+        information = native.row_information(*near, data.omega, r, blocks.size + 1, tables, codes)
         own, block = blocks.take(theta, s), prior.block(blocks, s)
-        noise = jax.random.normal(key, own.shape, own.dtype)
+        noise = native.standard_normal(key, own.shape, own.dtype)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
         new, moved = native.update_table(
-            columns.ptr, columns.row, columns.value, information, q, *block, noise, own
+            columns.ptr, columns.row, columns.value, information, q, block.group, *block.arrays, noise, own
         )
         Q = lax.dynamic_update_slice_in_dim(Q, q + moved[1:], s, 0)
-        return blocks.put(theta, s, new), Q, native.move_residual(*near, r, moved, *tables)
+        return blocks.put(theta, s, new), Q, native.move_residual(*near, r, moved, tables, codes)
 
     theta, _, r = blocks.run(key, body, (theta, Q, r))
     return theta, r
 
 
-def _tables(
-    rows: SortedRows, others: OtherFactors, s: Int[Array, ""], size: int
-) -> tuple[list[Float[Array, "_ stride"]], list[Int[Array, " rows"]]]:
-    """What the kernels gather h = (1, q) from: (1, Q) of the first other unit, (0, Q) of the others."""
-    Q, codes = others.block(s, size), list(rows.codes)
-    if not Q:  # a design of one unit
-        Q, codes = [jnp.zeros((size, 1), others.like.dtype)], [jnp.zeros_like(rows.row)]
-    return [
-        native.as_table(jnp.pad(x, ((1, 0), (0, 0)), constant_values=t == 0)) for t, x in enumerate(Q)
-    ], codes
+def update_rows(
+    key: Key[Array, ""],
+    unit: RowsUnit,
+    blocks: FactorBlocks,
+    theta: Float[Array, "K p"],
+    prior: GroupPrior,
+    omega: Float[Array, " n_pad"],
+    Q: Float[Array, "n_pad stride"],
+    r: Float[Array, " n_pad"],
+) -> tuple[Float[Array, "K p"], Float[Array, " n_pad"]]:
+    """As ``units.update_rows``, in the order of the columns; Q holds the factors of everything in a row."""
+    entries = unit.entries
+    assert entries is not None
+    columns = entries.columns
+
+    def body(
+        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        theta, Q, r = carry
+        own, block, q = blocks.take(theta, s), prior.block(blocks, s), _block_of_table(Q, blocks, s)
+        noise = native.standard_normal(key, own.shape, own.dtype)
+        matrix = columns.ptr, columns.row, columns.value, entries.ends
+        new, r, q = native.update_columns(*matrix, omega, r, q, block.group, *block.arrays, noise, own)
+        if blocks.number == 1:
+            return new, q, r
+        Q = lax.dynamic_update_slice_in_dim(Q, q[:, : blocks.size], s, 1)
+        return blocks.put(theta, s, new), Q, r
+
+    theta, _, r = blocks.run(key, body, (theta, Q, r))
+    return theta, r
+
+
+def group_moments(
+    layout: Layout, theta: Sequence[Float[Array, "K m"]]
+) -> tuple[Float[Array, " G"], Float[Array, "K G"], Float[Array, "K G"]]:
+    """Count of every group, its mean and its sum of squares around it (Chan, Golub & LeVeque 1983 across units)."""
+    count = sum((unit.count for unit in layout.units[1:]), start=layout.units[0].count)
+    parts = [
+        native.group_moments(own, unit.group, layout.num_groups)
+        for own, unit in zip(theta, layout.units, strict=True)
+    ]
+    if len(parts) == 1:
+        return count, *parts[0]
+    weighted = [unit.count * mean for unit, (mean, _) in zip(layout.units, parts, strict=True)]
+    mean = sum(weighted[1:], start=weighted[0]) / jnp.maximum(count, 1)
+    scatters = [s + unit.count * (m - mean) ** 2 for unit, (m, s) in zip(layout.units, parts, strict=True)]
+    return count, mean, sum(scatters[1:], start=scatters[0])
+
+
+def _summary(unit: Unit, theta: Float[Array, "K m"]) -> Summary:
+    if isinstance(unit, FieldUnit):
+        padded = jnp.pad(theta, ((0, 0), (0, 1)))
+        return Summary(padded[0], native.as_table(padded[1:]))
+    entries = unit.entries
+    assert entries is not None
+    return Summary(*native.summarize(entries.row_ptr, entries.feature, entries.value, theta))
+
+
+def _codes(unit: Unit) -> Int[Array, " n_pad"]:
+    assert not isinstance(unit, RowsUnit), "a design has one unit of plain rows at most"
+    return unit.rows.code
+
+
+def _all_codes(codes: Sequence[Int[Array, " rows"]], row: Int[Array, " rows"]) -> list[Int[Array, " rows"]]:
+    return list(codes) or [jnp.zeros_like(row)]
+
+
+def _block_of_table(
+    table: Float[Array, "_ stride"], blocks: FactorBlocks, s: Int[Array, ""]
+) -> Float[Array, "_ stride_of_block"]:
+    if blocks.number == 1:
+        return table
+    part = lax.dynamic_slice_in_dim(table, s, blocks.size, 1)
+    return jnp.pad(part, ((0, 0), (0, native.table_stride(blocks.size, table.dtype) - blocks.size)))

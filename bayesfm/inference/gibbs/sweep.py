@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm import native
 from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.inference.gibbs import compiled
 from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
@@ -64,10 +65,11 @@ def sweep(
 
     state = state._replace(w0=w0, params=params)
     theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
+    moments = _group_moments(data.layout, theta)
     state = state._replace(
         theta=theta,
-        hyper_w=_update_hyper(k_w, spec.prior_w, state.hyper_w, theta, data.layout, slice(0, 1)),
-        hyper_v=_update_hyper(k_v, spec.prior_v, state.hyper_v, theta, data.layout, slice(1, None)),
+        hyper_w=_update_hyper(k_w, spec.prior_w, state.hyper_w, moments, slice(0, 1)),
+        hyper_v=_update_hyper(k_v, spec.prior_v, state.hyper_v, moments, slice(1, None)),
         eta=z - r,
     )
     return invariant_moves(k_moves, state, spec, data.layout)
@@ -77,15 +79,11 @@ def linear_predictor(
     predictor: FM, layout: Layout, w0: Float[Array, ""], theta: tuple[Float[Array, "K m"], ...]
 ) -> Float[Array, " n_pad"]:
     """eta of all rows, by tiles."""
+    if layout.native:
+        return compiled.linear_predictor(layout, w0, theta)
     summaries = [
         _summary(predictor, unit, own, layout) for unit, own in zip(layout.units, theta, strict=True)
     ]
-
-    if layout.native:
-        codes = [_codes(unit) for unit in layout.units]
-        every_row = jnp.arange(layout.num_padded, dtype=jnp.int32)
-        tables = [native.as_table(s) for s in summaries]
-        return native.linear_predictor(w0, tables, [every_row if c is None else c for c in codes])
 
     def tile(parts: list[tuple[Array, Array | None]]) -> Float[Array, " t"]:
         at_rows = [s if code is None else s[:, code] for s, code in parts]
@@ -135,6 +133,10 @@ def _sweep_units(
 ) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
     predictor = spec.predictor
     blocks = FactorBlocks(predictor.rank, min(factor_block, predictor.rank))
+    if layout.native:
+        return compiled.sweep_units(
+            key, layout, blocks, state.theta, *_prior_of_groups(spec, state), omega, r
+        )
     thetas = list(state.theta)
     factors = [_summary(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
 
@@ -152,35 +154,46 @@ def _prior_of_theta(
     spec: ModelSpec, state: GibbsState, group: Int[Array, " m"]
 ) -> tuple[Float[Array, "K m"], Float[Array, "K m"]]:
     """Prior precision and mean of (w_j, v_j), features in the last axis."""
+    precision, mean = _prior_of_groups(spec, state)
+    return precision[:, group], mean[:, group]
+
+
+def _prior_of_groups(spec: ModelSpec, state: GibbsState) -> tuple[Float[Array, "K G"], Float[Array, "K G"]]:
     precision_w, mean_w = spec.prior_w.precision_and_mean(state.hyper_w)
     precision_v, mean_v = spec.prior_v.precision_and_mean(state.hyper_v)
     precision = jnp.concatenate([precision_w[None], precision_v.T])
     mean = jnp.concatenate([mean_w[None], mean_v.T])
-    return precision[:, group], mean[:, group]
+    return precision, mean
 
 
-def _update_hyper(
-    key: Key[Array, ""],
-    prior: Prior,
-    hyper: Hyper,
-    theta: tuple[Float[Array, "K m"], ...],
-    layout: Layout,
-    rows: slice,
-) -> Hyper:
-    """Hyperparameters from each group's count, mean and scatter; two passes, so that nothing cancels."""
-    G = layout.num_groups
-    xs = [t[rows] for t in theta]
+class Moments(NamedTuple):
+    """Of the features of every group: how many, their mean, their sum of squares around it."""
 
-    def by_group(values: list[Float[Array, "d m"]]) -> Float[Array, "G d"]:
+    count: Float[Array, " G"]
+    mean: Float[Array, "K G"]
+    scatter: Float[Array, "K G"]
+
+
+def _group_moments(layout: Layout, theta: tuple[Float[Array, "K m"], ...]) -> Moments:
+    """In two passes, so that nothing cancels."""
+    if layout.native:
+        return Moments(*compiled.group_moments(layout, theta))
+
+    def by_group(values: list[Float[Array, "K m"]]) -> Float[Array, "K G"]:
         sums = [
-            jax.ops.segment_sum(x.T, unit.group, G, indices_are_sorted=True)
+            jax.ops.segment_sum(x.T, unit.group, layout.num_groups, indices_are_sorted=True)
             for x, unit in zip(values, layout.units, strict=True)
         ]
-        return reduce(jnp.add, sums)
+        return reduce(jnp.add, sums).T
 
-    count = by_group([jnp.ones_like(x, shape=(1, x.shape[1])) for x in xs])[:, 0]
-    mean = by_group(xs) / jnp.maximum(count, 1)[:, None]
-    centred = [(x - mean.T[:, unit.group]) ** 2 for x, unit in zip(xs, layout.units, strict=True)]
-    scatter = by_group(centred)
+    count = reduce(jnp.add, [unit.count for unit in layout.units])
+    mean = by_group(list(theta)) / jnp.maximum(count, 1)
+    centred = [(x - mean[:, unit.group]) ** 2 for x, unit in zip(theta, layout.units, strict=True)]
+    return Moments(count, mean, by_group(centred))
+
+
+def _update_hyper(key: Key[Array, ""], prior: Prior, hyper: Hyper, moments: Moments, rows: slice) -> Hyper:
+    """Hyperparameters of w (row 0) or v (the others)."""
     shape = next(iter(hyper.values())).shape
-    return prior.update(key, hyper, count, mean.reshape(shape), scatter.reshape(shape))
+    mean, scatter = (x[rows].T.reshape(shape) for x in (moments.mean, moments.scatter))
+    return prior.update(key, hyper, moments.count, mean, scatter)

@@ -15,7 +15,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
-from bayesfm.inference.gibbs import compiled
 from bayesfm.inference.gibbs.blocks import AtRows, FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
 from bayesfm.predictors import FM
@@ -36,8 +35,6 @@ def update_field(
     r: Float[Array, " n_pad"],
 ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
     """Draw theta of a one-hot field; return it with the residual z - eta brought up to date."""
-    if unit.sorted is not None:
-        return compiled.update_field(key, unit.sorted, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
 
@@ -73,8 +70,6 @@ def update_table(
     information G_b = sum omega (1, q)(1, q)' and g_b = sum omega r (1, q), q being the Q of the other blocks. One pass
     over the n data rows gathers it; the colours of the block then only touch its distinct rows.
     """
-    if unit.sorted is not None:
-        return compiled.update_table(key, predictor, unit, blocks, theta, prior, others, omega, r)
     rows = unit.rows
     omega_rows = omega[rows.row]
     Q = predictor.summarize(unit.table, theta)[1:]

@@ -1,331 +1,320 @@
-// The door to XLA: argument checks, choice of the instruction set, threads.
-#include <algorithm>
+// The door to XLA: what each kernel takes, and how its work is shared out.
 #include <atomic>
-#include <condition_variable>
-#include <cstring>
-#include <functional>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
-#include "field.h"
-#include "rows.h"
-#include "table.h"
-#include "xla/ffi/api/ffi.h"
+#include "arguments.h"
+#include "isa.h"
+#include "parts.h"
 
 namespace ffi = xla::ffi;
 
 namespace bayesfm {
-
-#define DECLARE(isa)                              \
-  namespace isa {                                 \
-  template <class T>                              \
-  void update_field(const Field<T>&, int, int);   \
-  template <class T>                              \
-  void row_information(const Field<T>&, T*, int, int); \
-  template <class T>                              \
-  void move_rows(const Field<T>&, const T*, int, int); \
-  template <class T>                              \
-  void update_table(const Table<T>&);             \
-  template <class T>                              \
-  void linear_predictor(const Rows<T>&, int64_t, int64_t); \
-  }
-#ifdef BAYESFM_X86
-DECLARE(avx512)
-DECLARE(avx2)
-#endif
-DECLARE(baseline)
-#undef DECLARE
-
 namespace {
-
-enum class Isa { kBaseline, kAvx2, kAvx512 };
-
-Isa best_isa() {
-#ifdef BAYESFM_X86
-  __builtin_cpu_init();
-  const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
-    return Isa::kAvx512;
-  if (fma) return Isa::kAvx2;
-#endif
-  return Isa::kBaseline;
-}
 
 std::atomic<Isa> chosen{best_isa()};
 
-#ifdef BAYESFM_X86
-#define PICK(function)                                              \
-  (chosen.load() == Isa::kAvx512 ? avx512::function                 \
-                                 : chosen.load() == Isa::kAvx2 ? avx2::function : baseline::function)
-#else
-#define PICK(function) (baseline::function)
-#endif
+ffi::Error refuse(const Arguments& a) { return ffi::Error::InvalidArgument("bayesfm kernels: " + a.wrong()); }
 
-// Parts of some work, taken one by one by this thread and by helpers of the pool. The caller never waits for a helper that
-// has not begun, so a pool whose threads all wait cannot be locked up.
-class Parts {
- public:
-  Parts(int count, std::function<void(int)> part) : count_(count), part_(std::move(part)) {}
-
-  void work() {
-    for (int i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) {
-      part_(i);
-      if (done_.fetch_add(1) + 1 == count_) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        all_done_.notify_all();
-      }
-    }
-  }
-
-  void wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    all_done_.wait(lock, [this] { return done_.load() == count_; });
-  }
-
- private:
-  const int count_;
-  const std::function<void(int)> part_;
-  std::atomic<int> next_{0}, done_{0};
-  std::mutex mutex_;
-  std::condition_variable all_done_;
-};
-
-void run_parts(ffi::ThreadPool pool, int count, std::function<void(int)> part) {
-  auto parts = std::make_shared<Parts>(count, std::move(part));
-  const int helpers = static_cast<int>(std::min<int64_t>(pool.num_threads(), count)) - 1;
-  for (int i = 0; i < helpers; ++i) pool.Schedule([parts] { parts->work(); });
-  parts->work();
-  parts->wait();
+// Ranges of features of every member of the batch: (member, first, last).
+template <class F>
+void over_features(ffi::ThreadPool pool, int64_t members, const int32_t* ptr, int first, int last, int64_t cost, const F& f) {
+  const std::vector<int> ends = cut(ptr, first, last, cost, std::max<int64_t>(1, 4 * pool.num_threads()));
+  const int64_t ranges = static_cast<int64_t>(ends.size());
+  run_parts(pool, members * ranges, [&](int64_t i) {
+    const int64_t part = i % ranges;
+    f(i / ranges, part ? ends[part - 1] : first, ends[part]);
+  });
 }
 
-// Ends of ranges of features with about the same number of rows; features of W lanes stay together.
-std::vector<int> cut(const int32_t* ptr, int m, int64_t cost_per_feature, int count) {
-  constexpr int kTogether = 16;
-  std::vector<int> ends;
-  const int64_t total = ptr[m] + cost_per_feature * m;
-  for (int j = kTogether; j < m; j += kTogether)
-    if (ptr[j] + cost_per_feature * j >= total * static_cast<int64_t>(ends.size() + 1) / count) ends.push_back(j);
-  ends.push_back(m);
-  return ends;
-}
-
-ffi::Error shapes(const std::string& what) { return ffi::Error::InvalidArgument("bayesfm kernels: " + what); }
-
-// Tables and codes, alternating, at the end of the arguments.
+// Tables and codes of one member.
 template <class T>
-struct Tables {
+struct Pointers {
+  Pointers(const Arguments& a, const Tables<T>& t, int64_t member) : stride(t.stride) {
+    for (const auto& x : t.table) table.push_back(a.at(x, member));
+    for (const auto& x : t.code) code.push_back(a.at(x, member));
+  }
+  Others<T> others() const { return {static_cast<int>(table.size()), stride, table.data(), code.data()}; }
+  int64_t stride;
   std::vector<const T*> table;
   std::vector<const int32_t*> code;
-  int64_t stride = 0;
-
-  int count() const { return static_cast<int>(table.size()); }
-
-  // Returns what is wrong with them, if anything is.
-  template <ffi::DataType kType>
-  std::string read(const ffi::RemainingArgs& arguments, size_t rows) {
-    if (arguments.size() == 0 || arguments.size() % 2) return "a table and a code are needed for every unit";
-    for (size_t i = 0; i < arguments.size(); i += 2) {
-      auto t = arguments.get<ffi::Buffer<kType>>(i);
-      auto c = arguments.get<ffi::Buffer<ffi::S32>>(i + 1);
-      if (!t.has_value() || !c.has_value()) return "tables and codes have the wrong type";
-      if (t->dimensions().size() != 2) return "tables must be (rows, stride)";
-      if (i && t->dimensions()[1] != stride) return "tables must have the same stride";
-      if (c->element_count() != rows) return "codes must have one entry per row";
-      stride = t->dimensions()[1];
-      table.push_back(t->typed_data());
-      code.push_back(c->typed_data());
-    }
-    if (stride % (64 / sizeof(T))) return "the stride must be a multiple of 64 bytes";
-    return {};
-  }
 };
 
-template <class T, ffi::DataType kType>
-ffi::Error field_update(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row,
-                        ffi::Buffer<kType> omega, ffi::Buffer<kType> r, ffi::Buffer<kType> precision,
-                        ffi::Buffer<kType> mean, ffi::Buffer<kType> noise, ffi::Buffer<kType> theta,
-                        ffi::RemainingArgs others, ffi::Result<ffi::Buffer<kType>> theta_out,
-                        ffi::Result<ffi::Buffer<kType>> r_out) {
-  if (theta.dimensions().size() != 2) return shapes("theta must be (K, m)");
-  const int64_t K = theta.dimensions()[0], m = theta.dimensions()[1];
-  if (ptr.element_count() != static_cast<size_t>(m + 1)) return shapes("ptr must have m + 1 entries");
-  if (omega.element_count() != r.element_count()) return shapes("omega and r must have one entry per row");
-  for (const auto* x : {&precision, &mean, &noise})
-    if (x->element_count() != theta.element_count()) return shapes("precision, mean and noise must be (K, m)");
-  Tables<T> tables;
-  if (const std::string wrong = tables.template read<kType>(others, row.element_count()); !wrong.empty()) return shapes(wrong);
-  const int64_t stride = tables.stride;
-  if (stride < K) return shapes("the stride must be at least K");
-
-  if (theta_out->typed_data() != theta.typed_data())
-    std::memcpy(theta_out->typed_data(), theta.typed_data(), theta.size_bytes());
-  if (r_out->typed_data() != r.typed_data()) std::memcpy(r_out->typed_data(), r.typed_data(), r.size_bytes());
-  const Field<T> field{static_cast<int>(K), static_cast<int>(m), tables.count(), stride, ptr.typed_data(),
-                       row.typed_data(), tables.table.data(), tables.code.data(), omega.typed_data(), r_out->typed_data(),
-                       precision.typed_data(), mean.typed_data(), noise.typed_data(), theta_out->typed_data()};
-  const UpdateField<T> update = PICK(update_field<T>);
-  const int count = static_cast<int>(std::max<int64_t>(1, 4 * pool.num_threads()));
-  const std::vector<int> ends = cut(field.ptr, field.m, K * K / 16 + 8, count);
-  run_parts(pool, static_cast<int>(ends.size()),
-            [&](int i) { update(field, i ? ends[i - 1] : 0, ends[i]); });
+template <class T>
+ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const auto omega = a.in<T>(2, "omega", {kAny});
+  const auto r = a.in<T>(3, "r", {omega.dim(0)});
+  const int64_t m = ptr.dim(0) - 1;
+  const auto group = a.in<int32_t>(4, "group", {m});
+  const auto precision = a.in<T>(5, "precision", {kAny, kAny});
+  const int64_t K = precision.dim(0);
+  const auto mean = a.in<T>(6, "mean", {K, precision.dim(1)});
+  const auto noise = a.in<T>(7, "noise", {K, m});
+  const auto theta = a.in<T>(8, "theta", {K, m});
+  const auto theta_out = a.out<T>(0, "new theta", {K, m});
+  const auto r_out = a.out<T>(1, "new r", {omega.dim(0)});
+  const Tables<T> tables(a, 9, row.dim(0), K - 1);
+  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(theta_out, theta);
+  a.start_from(r_out, r);
+  std::vector<Pointers<T>> pointers;
+  std::vector<Field<T>> fields;
+  for (int64_t b = 0; b < a.members(); ++b) pointers.emplace_back(a, tables, b);
+  for (int64_t b = 0; b < a.members(); ++b)
+    fields.push_back({{static_cast<int>(K - 1), m, a.at(ptr, b), a.at(row, b), pointers[b].others()},
+                      {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)},
+                      a.at(omega, b), a.at(r_out, b), a.at(noise, b), a.at(theta_out, b)});
+  const UpdateField<T> update = PICK(chosen.load(), update_field<T>);
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), K * K / 16 + 8,
+                [&](int64_t b, int lo, int hi) { update(fields[b], lo, hi); });
   return ffi::Error::Success();
 }
 
-template <class T, ffi::DataType kType>
-ffi::Error information(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row,
-                       ffi::Buffer<kType> omega, ffi::Buffer<kType> r, ffi::RemainingArgs others,
-                       ffi::Result<ffi::Buffer<kType>> packed) {
-  if (packed->dimensions().size() != 2) return shapes("the information must be (m, q)");
-  const int64_t m = packed->dimensions()[0], q = packed->dimensions()[1];
+template <class T>
+ffi::Error information(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const auto omega = a.in<T>(2, "omega", {kAny});
+  const auto r = a.in<T>(3, "r", {omega.dim(0)});
+  const int64_t m = ptr.dim(0) - 1;
+  const auto packed = a.out<T>(0, "the information", {m, kAny});
   int K = 0;
-  while (K * (K + 3) / 2 < q) ++K;
-  if (K * (K + 3) / 2 != q || K == 0) return shapes("q must be K (K + 1) / 2 + K");
-  if (ptr.element_count() != static_cast<size_t>(m + 1)) return shapes("ptr must have m + 1 entries");
-  if (omega.element_count() != r.element_count()) return shapes("omega and r must have one entry per row");
-  Tables<T> tables;
-  if (const std::string wrong = tables.template read<kType>(others, row.element_count()); !wrong.empty())
-    return shapes(wrong);
-  if (tables.stride < K) return shapes("the stride must be at least K");
-  const Field<T> field{K, static_cast<int>(m), tables.count(), tables.stride, ptr.typed_data(), row.typed_data(),
-                       tables.table.data(), tables.code.data(), omega.typed_data(), r.typed_data(), nullptr, nullptr,
-                       nullptr, nullptr};
-  const RowInformation<T> gather = PICK(row_information<T>);
-  const std::vector<int> ends = cut(field.ptr, field.m, 8, 4 * std::max<int64_t>(1, pool.num_threads()));
-  run_parts(pool, static_cast<int>(ends.size()),
-            [&](int i) { gather(field, packed->typed_data(), i ? ends[i - 1] : 0, ends[i]); });
+  while (K * (K + 3) / 2 < packed.dim(1)) ++K;
+  a.expect(K > 0 && K * (K + 3) / 2 == packed.dim(1), "the information must have K (K + 3) / 2 columns");
+  const Tables<T> tables(a, 4, row.dim(0), K - 1);
+  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+  if (!a.wrong().empty()) return refuse(a);
+  const RowInformation<T> gather = PICK(chosen.load(), row_information<T>);
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, [&](int64_t b, int lo, int hi) {
+    const Pointers<T> p(a, tables, b);
+    gather({K - 1, m, a.at(ptr, b), a.at(row, b), p.others()}, a.at(omega, b), a.at(r, b), a.at(packed, b), lo, hi);
+  });
   return ffi::Error::Success();
 }
 
-template <class T, ffi::DataType kType>
-ffi::Error move(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row, ffi::Buffer<kType> r,
-                ffi::Buffer<kType> moved, ffi::RemainingArgs others, ffi::Result<ffi::Buffer<kType>> r_out) {
-  if (moved.dimensions().size() != 2) return shapes("moved must be (K, m)");
-  const int64_t K = moved.dimensions()[0], m = moved.dimensions()[1];
-  if (ptr.element_count() != static_cast<size_t>(m + 1)) return shapes("ptr must have m + 1 entries");
-  Tables<T> tables;
-  if (const std::string wrong = tables.template read<kType>(others, row.element_count()); !wrong.empty())
-    return shapes(wrong);
-  if (tables.stride < K) return shapes("the stride must be at least K");
-  if (r_out->typed_data() != r.typed_data()) std::memcpy(r_out->typed_data(), r.typed_data(), r.size_bytes());
-  const Field<T> field{static_cast<int>(K), static_cast<int>(m), tables.count(), tables.stride, ptr.typed_data(),
-                       row.typed_data(), tables.table.data(), tables.code.data(), nullptr, r_out->typed_data(), nullptr,
-                       nullptr, nullptr, nullptr};
-  const MoveResidual<T> step = PICK(move_rows<T>);
-  const std::vector<int> ends = cut(field.ptr, field.m, 8, 4 * std::max<int64_t>(1, pool.num_threads()));
-  run_parts(pool, static_cast<int>(ends.size()),
-            [&](int i) { step(field, moved.typed_data(), i ? ends[i - 1] : 0, ends[i]); });
+template <class T>
+ffi::Error move(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const auto r = a.in<T>(2, "r", {kAny});
+  const int64_t m = ptr.dim(0) - 1;
+  const auto moved = a.in<T>(3, "moved", {kAny, m});
+  const auto r_out = a.out<T>(0, "new r", {r.dim(0)});
+  const Tables<T> tables(a, 4, row.dim(0), moved.dim(0) - 1);
+  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(r_out, r);
+  const int k = static_cast<int>(moved.dim(0)) - 1;
+  const MoveRows<T> step = PICK(chosen.load(), move_rows<T>);
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, [&](int64_t b, int lo, int hi) {
+    const Pointers<T> p(a, tables, b);
+    step({k, m, a.at(ptr, b), a.at(row, b), p.others()}, a.at(moved, b), a.at(r_out, b), lo, hi);
+  });
   return ffi::Error::Success();
 }
 
-template <class T, ffi::DataType kType>
-ffi::Error table_update(ffi::Buffer<ffi::S32> ptr, ffi::Buffer<ffi::S32> row, ffi::Buffer<kType> value,
-                        ffi::Buffer<kType> information, ffi::Buffer<kType> Q, ffi::Buffer<kType> precision,
-                        ffi::Buffer<kType> mean, ffi::Buffer<kType> noise, ffi::Buffer<kType> theta,
-                        ffi::Result<ffi::Buffer<kType>> theta_out, ffi::Result<ffi::Buffer<kType>> moved) {
-  if (theta.dimensions().size() != 2) return shapes("theta must be (K, p)");
-  const int64_t K = theta.dimensions()[0], p = theta.dimensions()[1];
-  if (information.dimensions().size() != 2) return shapes("the information must be (m, q)");
-  const int64_t m = information.dimensions()[0];
-  if (information.dimensions()[1] != K * (K + 3) / 2) return shapes("q must be K (K + 1) / 2 + K");
-  if (Q.element_count() != static_cast<size_t>((K - 1) * m)) return shapes("Q must be (K - 1, m)");
-  if (ptr.element_count() != static_cast<size_t>(p + 1)) return shapes("ptr must have p + 1 entries");
-  if (row.element_count() != value.element_count()) return shapes("row and value must have one entry each");
-  for (const auto* x : {&precision, &mean, &noise})
-    if (x->element_count() != theta.element_count()) return shapes("precision, mean and noise must be (K, p)");
-  if (theta_out->typed_data() != theta.typed_data())
-    std::memcpy(theta_out->typed_data(), theta.typed_data(), theta.size_bytes());
-  const Table<T> table{static_cast<int>(K), static_cast<int>(m), static_cast<int>(p), ptr.typed_data(),
-                       row.typed_data(), value.typed_data(), information.typed_data(), Q.typed_data(),
-                       precision.typed_data(), mean.typed_data(), noise.typed_data(), theta_out->typed_data(),
-                       moved->typed_data()};
-  PICK(update_table<T>)(table);
+template <class T>
+ffi::Error table(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const int64_t p = ptr.dim(0) - 1;
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const auto value = a.in<T>(2, "value", {row.dim(0)});
+  const auto information = a.in<T>(3, "the information", {kAny, kAny});
+  const int64_t m = information.dim(0);
+  const auto Q = a.in<T>(4, "Q", {kAny, m});
+  const int64_t K = Q.dim(0) + 1;
+  const auto group = a.in<int32_t>(5, "group", {p});
+  const auto precision = a.in<T>(6, "precision", {K, kAny});
+  const auto mean = a.in<T>(7, "mean", {K, precision.dim(1)});
+  const auto noise = a.in<T>(8, "noise", {K, p});
+  const auto theta = a.in<T>(9, "theta", {K, p});
+  const auto theta_out = a.out<T>(0, "new theta", {K, p});
+  const auto moved = a.out<T>(1, "moved", {K, m});
+  a.expect(information.dim(1) == K * (K + 3) / 2, "the information must have K (K + 3) / 2 columns");
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(theta_out, theta);
+  const UpdateTable<T> update = PICK(chosen.load(), update_table<T>);
+  run_parts(pool, a.members(), [&](int64_t b) {
+    update({static_cast<int>(K), m, p, a.at(ptr, b), a.at(row, b), a.at(value, b), a.at(information, b), a.at(Q, b),
+            {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)}, a.at(noise, b), a.at(theta_out, b),
+            a.at(moved, b)});
+  });
   return ffi::Error::Success();
 }
 
-template <class T, ffi::DataType kType>
-constexpr auto table_binding() {
-  return ffi::Ffi::Bind()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Ret<ffi::Buffer<kType>>()
-      .template Ret<ffi::Buffer<kType>>();
-}
-
-template <class T, ffi::DataType kType>
-constexpr auto information_binding() {
-  return ffi::Ffi::Bind()
-      .template Ctx<ffi::ThreadPool>()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .RemainingArgs()
-      .template Ret<ffi::Buffer<kType>>();
-}
-
-template <class T, ffi::DataType kType>
-ffi::Error rows_eta(ffi::ThreadPool pool, ffi::Buffer<kType> w0, ffi::RemainingArgs units,
-                    ffi::Result<ffi::Buffer<kType>> eta) {
-  const int64_t n = static_cast<int64_t>(eta->element_count());
-  Tables<T> tables;
-  if (const std::string wrong = tables.template read<kType>(units, n); !wrong.empty()) return shapes(wrong);
-  const Rows<T> rows{tables.count(), tables.stride, tables.table.data(), tables.code.data(), *w0.typed_data(),
-                     eta->typed_data()};
-  const LinearPredictor<T> predict = PICK(linear_predictor<T>);
+template <class T>
+ffi::Error rows(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 0);
+  const auto w0 = a.in<T>(0, "w0", {});
+  const auto eta = a.out<T>(0, "eta", {kAny});
+  const int64_t n = eta.dim(0);
+  a.expect(a.num_args() > 1 && a.num_args() % 3 == 1, "E, Q and codes are needed for every unit");
+  std::vector<Batched<const T>> E, Q;
+  std::vector<Batched<const int32_t>> code;
+  for (size_t i = 1; i + 2 < a.num_args(); i += 3) {
+    Q.push_back(a.in<T>(i + 1, "Q", {kAny, i == 1 ? kAny : Q[0].dim(1)}));
+    E.push_back(a.in<T>(i, "E", {Q.back().dim(0)}));
+    code.push_back(a.in<int32_t>(i + 2, "a code", {n}));
+  }
+  if (!Q.empty()) Tables<T>::check_stride(a, Q[0].dim(1), 0);
+  if (!a.wrong().empty()) return refuse(a);
+  const LinearPredictor<T> predict = PICK(chosen.load(), linear_predictor<T>);
   constexpr int64_t kPart = 8192;
-  run_parts(pool, static_cast<int>((n + kPart - 1) / kPart),
-            [&](int i) { predict(rows, i * kPart, std::min(n, (i + 1) * kPart)); });
+  const int64_t parts = (n + kPart - 1) / kPart;
+  run_parts(pool, a.members() * parts, [&](int64_t i) {
+    const int64_t b = i / parts, lo = i % parts * kPart;
+    std::vector<const T*> E_b, Q_b;
+    std::vector<const int32_t*> code_b;
+    for (size_t t = 0; t < Q.size(); ++t) {
+      E_b.push_back(a.at(E[t], b));
+      Q_b.push_back(a.at(Q[t], b));
+      code_b.push_back(a.at(code[t], b));
+    }
+    predict({static_cast<int>(Q.size()), Q[0].dim(1), E_b.data(), Q_b.data(), code_b.data(), *a.at(w0, b), a.at(eta, b)},
+            lo, std::min(n, lo + kPart));
+  });
   return ffi::Error::Success();
 }
 
-template <class T, ffi::DataType kType>
-constexpr auto rows_binding() {
-  return ffi::Ffi::Bind()
-      .template Ctx<ffi::ThreadPool>()
-      .template Arg<ffi::Buffer<kType>>()
-      .RemainingArgs()
-      .template Ret<ffi::Buffer<kType>>();
+// Long runs of columns are shared out, short ones follow each other on this thread.
+template <class T>
+void draw_runs(ffi::ThreadPool pool, UpdateColumns<T> update, const Columns<T>& f, const int32_t* ends, int64_t num_runs) {
+  constexpr int64_t kShared = 1 << 14;
+  int64_t waiting = 0;  // runs from here on have not been drawn
+  const auto start_of = [&](int64_t i) { return i ? ends[i - 1] : 0; };
+  const auto catch_up = [&](int64_t until) {
+    if (waiting < until) update(f, ends + waiting, start_of(waiting), start_of(until));
+    waiting = until;
+  };
+  for (int64_t i = 0; i < num_runs; ++i) {
+    if (f.ptr[ends[i]] - f.ptr[start_of(i)] + 8 * (ends[i] - start_of(i)) < kShared) continue;
+    catch_up(i);
+    over_features(pool, 1, f.ptr, start_of(i), ends[i], f.k * f.k / 16 + 8,
+                  [&](int64_t, int lo, int hi) { update(f, ends + i, lo, hi); });
+    waiting = i + 1;
+  }
+  catch_up(num_runs);
 }
 
-template <class T, ffi::DataType kType>
-constexpr auto field_binding() {
-  return ffi::Ffi::Bind()
-      .template Ctx<ffi::ThreadPool>()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<ffi::S32>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .RemainingArgs()
-      .template Ret<ffi::Buffer<kType>>()
-      .template Ret<ffi::Buffer<kType>>();
+template <class T>
+ffi::Error columns(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const int64_t p = ptr.dim(0) - 1;
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const auto value = a.in<T>(2, "value", {row.dim(0)});
+  const auto ends = a.in<int32_t>(3, "ends", {kAny});
+  const auto omega = a.in<T>(4, "omega", {kAny});
+  const auto r = a.in<T>(5, "r", {omega.dim(0)});
+  const auto Q = a.in<T>(6, "Q", {omega.dim(0), kAny});
+  const auto group = a.in<int32_t>(7, "group", {p});
+  const auto precision = a.in<T>(8, "precision", {kAny, kAny});
+  const int64_t K = precision.dim(0);
+  const auto mean = a.in<T>(9, "mean", {K, precision.dim(1)});
+  const auto noise = a.in<T>(10, "noise", {K, p});
+  const auto theta = a.in<T>(11, "theta", {K, p});
+  const auto theta_out = a.out<T>(0, "new theta", {K, p});
+  const auto r_out = a.out<T>(1, "new r", {omega.dim(0)});
+  const auto Q_out = a.out<T>(2, "new Q", {omega.dim(0), Q.dim(1)});
+  Tables<T>::check_stride(a, Q.dim(1), K - 1);
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(theta_out, theta);
+  a.start_from(r_out, r);
+  a.start_from(Q_out, Q);
+  const UpdateColumns<T> update = PICK(chosen.load(), update_columns<T>);
+  run_parts(pool, a.members(), [&](int64_t b) {
+    const Columns<T> f{static_cast<int>(K - 1), p, Q.dim(1), a.at(ptr, b), a.at(row, b), a.at(value, b),
+                       {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)}, a.at(omega, b),
+                       a.at(noise, b), a.at(Q_out, b), a.at(r_out, b), a.at(theta_out, b)};
+    draw_runs(pool, update, f, a.at(ends, b), ends.dim(0));
+  });
+  return ffi::Error::Success();
+}
+
+template <class T>
+ffi::Error summaries(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const int64_t n = ptr.dim(0) - 1;
+  const auto feature = a.in<int32_t>(1, "feature", {kAny});
+  const auto value = a.in<T>(2, "value", {feature.dim(0)});
+  const auto w = a.in<T>(3, "w", {kAny});
+  const auto v = a.in<T>(4, "v", {w.dim(0), kAny});
+  const auto E = a.out<T>(0, "E", {n});
+  const auto Q = a.out<T>(1, "Q", {n, v.dim(1)});
+  Tables<T>::check_stride(a, v.dim(1), 0);
+  if (!a.wrong().empty()) return refuse(a);
+  const Summarize<T> sum = PICK(chosen.load(), summarize<T>);
+  const int k = static_cast<int>(v.dim(1));
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(n), 4, [&](int64_t b, int lo, int hi) {
+    sum({k, v.dim(1), a.at(ptr, b), a.at(feature, b), a.at(value, b), a.at(w, b), a.at(v, b), a.at(E, b), a.at(Q, b)},
+        lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
+template <class T>
+ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 2);
+  const auto theta = a.in<T>(0, "theta", {kAny, kAny});
+  const int64_t K = theta.dim(0), m = theta.dim(1);
+  const auto group = a.in<int32_t>(1, "group", {m});
+  const auto mean = a.out<T>(0, "mean", {K, kAny});
+  const int64_t G = mean.dim(1);
+  const auto scatter = a.out<T>(1, "scatter", {K, G});
+  if (!a.wrong().empty()) return refuse(a);
+  const GroupMoments<T> gather = PICK(chosen.load(), group_moments<T>);
+  const auto row = [&](int64_t i) {
+    const int64_t b = i / K, k = i % K;
+    gather(a.at(theta, b) + k * m, a.at(group, b), m, G, a.at(mean, b) + k * G, a.at(scatter, b) + k * G);
+  };
+  if (K * m < 1 << 17)
+    for (int64_t i = 0; i < a.members() * K; ++i) row(i);
+  else
+    run_parts(pool, a.members() * K, row);
+  return ffi::Error::Success();
+}
+
+ffi::Error normals(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto out = a.out<float>(0, "the normals", {kAny});
+  if (!a.wrong().empty()) return refuse(a);
+  const StandardNormals draw = PICK(chosen.load(), standard_normals);
+  constexpr int64_t kPart = 1 << 15;
+  const int64_t size = out.size, parts = (size + kPart - 1) / kPart;
+  run_parts(pool, a.members() * parts, [&](int64_t i) {
+    const int64_t b = i / parts, lo = i % parts * kPart;
+    draw(a.at(key, b)[0], a.at(key, b)[1], a.at(out, b), lo, std::min(size, lo + kPart));
+  });
+  return ffi::Error::Success();
 }
 
 }  // namespace
 }  // namespace bayesfm
 
+#define BINDING ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets()
+#define DEFINE(name)                                                                    \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_##name##_f32, (bayesfm::name<float>), BINDING); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_##name##_f64, (bayesfm::name<double>), BINDING)
+
 #pragma GCC visibility push(default)
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_field_f32, (bayesfm::field_update<float, ffi::F32>),
-                              (bayesfm::field_binding<float, ffi::F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_rows_f32, (bayesfm::rows_eta<float, ffi::F32>),
-                              (bayesfm::rows_binding<float, ffi::F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_rows_f64, (bayesfm::rows_eta<double, ffi::F64>),
-                              (bayesfm::rows_binding<double, ffi::F64>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_field_f64, (bayesfm::field_update<double, ffi::F64>),
-                              (bayesfm::field_binding<double, ffi::F64>()));
+DEFINE(columns);
+DEFINE(field);
+DEFINE(information);
+DEFINE(moments);
+DEFINE(move);
+DEFINE(rows);
+DEFINE(summaries);
+DEFINE(table);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_normals_f32, bayesfm::normals, BINDING);
 
 // 0, 1, 2: baseline, AVX2, AVX-512. Returns what is in force; refuses what the machine lacks.
 extern "C" int bayesfm_isa() { return static_cast<int>(bayesfm::chosen.load()); }
@@ -334,16 +323,4 @@ extern "C" int bayesfm_set_isa(int isa) {
   bayesfm::chosen.store(static_cast<bayesfm::Isa>(isa));
   return isa;
 }
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_information_f32, (bayesfm::information<float, ffi::F32>),
-                              (bayesfm::information_binding<float, ffi::F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_information_f64, (bayesfm::information<double, ffi::F64>),
-                              (bayesfm::information_binding<double, ffi::F64>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_move_f32, (bayesfm::move<float, ffi::F32>),
-                              (bayesfm::information_binding<float, ffi::F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_move_f64, (bayesfm::move<double, ffi::F64>),
-                              (bayesfm::information_binding<double, ffi::F64>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_table_f32, (bayesfm::table_update<float, ffi::F32>),
-                              (bayesfm::table_binding<float, ffi::F32>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_table_f64, (bayesfm::table_update<double, ffi::F64>),
-                              (bayesfm::table_binding<double, ffi::F64>()));
 #pragma GCC visibility pop

@@ -5,31 +5,54 @@
 
 namespace bayesfm {
 
-// Arrays of one field of m features in K = rank + 1 parameters each. Feature j owns the rows row[ptr[j]] ... row[ptr[j +
-// 1] - 1]. Table t holds per row of another unit its factors, behind a first entry of 1 for the first table and 0 for the
-// others, padded with zeros to `stride`; code[t] leads there, in the order of `row`.
+// What leads from the data rows to the factors of all other units: per table one row of `stride` numbers for each row of that
+// unit, padded with zeros; code[t] leads there.
 template <class T>
-struct Field {
-  int K, m, num_tables;
+struct Others {
+  int num_tables;
   int64_t stride;
-  const int32_t* ptr;
-  const int32_t* row;
   const T* const* table;
   const int32_t* const* code;
-  const T* omega;
-  T* r;                      // residual per data row, brought up to date
-  const T *precision, *mean, *noise;  // (K, m)
-  T* theta;                  // (K, m), replaced by the draw
 };
 
-// The same for the rows of a relation block: what the data say of a change of each row's summary, and the residual after it.
+// Gaussian prior of features, given the hyperparameters of their groups.
 template <class T>
-using RowInformation = void (*)(const Field<T>&, T* packed, int lo, int hi);  // (m, q): triangle of G by rows, then g
+struct GroupPrior {
+  int64_t num_groups;
+  const int32_t* group;               // per feature
+  const T *precision, *mean;          // (K, num_groups)
+};
+
+// Feature j of m owns the rows row[ptr[j]] ... row[ptr[j + 1] - 1]; the codes stand in the order of `row`.
 template <class T>
-using MoveResidual = void (*)(const Field<T>&, const T* moved, int lo, int hi);  // (K, m)
+struct OwnedRows {
+  int k;  // the rank
+  int64_t m;
+  const int32_t* ptr;
+  const int32_t* row;
+  Others<T> others;
+};
+
+// A draw of all features of a one-hot field.
+template <class T>
+struct Field {
+  OwnedRows<T> rows;
+  GroupPrior<T> prior;
+  const T* omega;
+  T* r;            // residual per data row, brought up to date
+  const T* noise;  // (K, m), K = k + 1
+  T* theta;        // (K, m), replaced by the draw
+};
 
 // Draws features lo, ..., hi - 1. Features are independent of each other, so ranges may run side by side.
 template <class T>
 using UpdateField = void (*)(const Field<T>&, int lo, int hi);
+
+// For the rows of a relation block: what the data say of a change of each row's summary (m, q): triangle of G by rows, then g;
+// and the residual after the change `moved` (K, m).
+template <class T>
+using RowInformation = void (*)(const OwnedRows<T>&, const T* omega, const T* r, T* packed, int lo, int hi);
+template <class T>
+using MoveRows = void (*)(const OwnedRows<T>&, const T* moved, T* r, int lo, int hi);
 
 }  // namespace bayesfm

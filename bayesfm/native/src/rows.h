@@ -5,13 +5,14 @@
 
 namespace bayesfm {
 
-// Table t holds the summaries (E, Q) of another unit's rows, padded with zeros to `stride`; code[t] leads there from every
-// data row.
+// Unit t has the summaries (E, Q) of its own rows: E[t], and Q[t] in rows of `stride` numbers, padded with zeros; code[t] leads
+// there from every data row.
 template <class T>
 struct Rows {
-  int num_tables;
+  int num_units;
   int64_t stride;
-  const T* const* table;
+  const T* const* E;
+  const T* const* Q;
   const int32_t* const* code;
   T w0;
   T* eta;

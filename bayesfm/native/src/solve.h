@@ -12,12 +12,9 @@ constexpr int at(int i, int j) { return i * (i + 1) / 2 + j; }  // entry (i, j),
 
 inline float inverse_sqrt(float d) { return 1.0f / std::sqrt(d); }
 inline double inverse_sqrt(double d) { return 1.0 / std::sqrt(d); }
-inline V<float> inverse_sqrt(V<float> d) {
-  for (int l = 0; l < Lanes<float>::W; ++l) d[l] = inverse_sqrt(d[l]);
-  return d;
-}
-inline V<double> inverse_sqrt(V<double> d) {
-  for (int l = 0; l < Lanes<double>::W; ++l) d[l] = inverse_sqrt(d[l]);
+template <class T>
+inline T inverse_sqrt(T d) {
+  for (unsigned l = 0; l < sizeof(T) / sizeof(d[0]); ++l) d[l] = inverse_sqrt(d[l]);
   return d;
 }
 

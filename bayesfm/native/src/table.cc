@@ -15,7 +15,7 @@ template <class T>
 void update_table(const Table<T>& f) {
   const int K = f.K, triangle = K * (K + 1) / 2;
   const int64_t m = f.m, p = f.p;
-  std::vector<T> A(triangle), rhs(K), x(K), old(K), precision(K), noise(K), u(K), top(K), g(K);
+  std::vector<T> A(triangle), rhs(K), x(K), old(K), precision(K), mean(K), noise(K), u(K), top(K), g(K);
   std::vector<T> Q(m * K), moved(m * K, T(0));  // rows side by side; Q[0] of a row is 1, so that u_0 = 1
   for (int64_t b = 0; b < m; ++b) {
     Q[b * K] = T(1);
@@ -24,7 +24,8 @@ void update_table(const Table<T>& f) {
   for (int64_t j = 0; j < p; ++j) {
     for (int k = 0; k < K; ++k) {
       old[k] = f.theta[k * p + j];
-      precision[k] = f.precision[k * p + j];
+      precision[k] = f.prior.precision[k * f.prior.num_groups + f.prior.group[j]];
+      mean[k] = f.prior.mean[k * f.prior.num_groups + f.prior.group[j]];
       noise[k] = f.noise[k * p + j];
     }
     std::fill(A.begin(), A.end(), T(0));
@@ -55,7 +56,7 @@ void update_table(const Table<T>& f) {
       }
     }
     for (int i = 0; i < K; ++i) {
-      T sum = rhs[i] + precision[i] * f.mean[i * p + j];
+      T sum = rhs[i] + precision[i] * mean[i];
       for (int k = 0; k < K; ++k) sum += A[i >= k ? at(i, k) : at(k, i)] * old[k];
       x[i] = sum;
     }

@@ -1,0 +1,63 @@
+// The kernels of every instruction set, and which of them is in force.
+#pragma once
+
+#include "columns.h"
+#include "field.h"
+#include "moments.h"
+#include "normal.h"
+#include "rows.h"
+#include "table.h"
+
+namespace bayesfm {
+
+#define DECLARE(isa)                                                                           \
+  namespace isa {                                                                              \
+  template <class T>                                                                           \
+  void update_field(const Field<T>&, int, int);                                                \
+  template <class T>                                                                           \
+  void row_information(const OwnedRows<T>&, const T*, const T*, T*, int, int);                 \
+  template <class T>                                                                           \
+  void move_rows(const OwnedRows<T>&, const T*, T*, int, int);                                 \
+  template <class T>                                                                           \
+  void update_table(const Table<T>&);                                                          \
+  template <class T>                                                                           \
+  void linear_predictor(const Rows<T>&, int64_t, int64_t);                                     \
+  template <class T>                                                                           \
+  void update_columns(const Columns<T>&, const int32_t*, int64_t, int64_t);                    \
+  template <class T>                                                                           \
+  void summarize(const Matrix<T>&, int64_t, int64_t);                                          \
+  template <class T>                                                                           \
+  void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
+  void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \
+  }
+#ifdef BAYESFM_X86
+DECLARE(avx512)
+DECLARE(avx2)
+#endif
+DECLARE(baseline)
+#undef DECLARE
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+inline Isa best_isa() {
+#ifdef BAYESFM_X86
+  __builtin_cpu_init();
+  const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq"))
+    return Isa::kAvx512;
+  if (fma) return Isa::kAvx2;
+#endif
+  return Isa::kBaseline;
+}
+
+#ifdef BAYESFM_X86
+#define PICK(isa, function)                       \
+  ((isa) == ::bayesfm::Isa::kAvx512               \
+       ? ::bayesfm::avx512::function              \
+       : (isa) == ::bayesfm::Isa::kAvx2 ? ::bayesfm::avx2::function : ::bayesfm::baseline::function)
+#else
+#define PICK(isa, function) (::bayesfm::baseline::function)
+#endif
+
+}  // namespace bayesfm

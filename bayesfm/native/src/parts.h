@@ -1,0 +1,70 @@
+// Work in parts, shared out over XLA's own thread pool.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace bayesfm {
+
+// Parts of some work, taken one by one by this thread and by helpers of the pool. The caller never waits for a helper that
+// has not begun, so a pool whose threads all wait cannot be locked up.
+class Parts {
+ public:
+  Parts(int64_t count, std::function<void(int64_t)> part) : count_(count), part_(std::move(part)) {}
+
+  void work() {
+    for (int64_t i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) {
+      part_(i);
+      if (done_.fetch_add(1) + 1 == count_) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        all_done_.notify_all();
+      }
+    }
+  }
+
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    all_done_.wait(lock, [this] { return done_.load() == count_; });
+  }
+
+ private:
+  const int64_t count_;
+  const std::function<void(int64_t)> part_;
+  std::atomic<int64_t> next_{0}, done_{0};
+  std::mutex mutex_;
+  std::condition_variable all_done_;
+};
+
+inline void run_parts(xla::ffi::ThreadPool pool, int64_t count, std::function<void(int64_t)> part) {
+  const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
+  if (helpers <= 0) {
+    for (int64_t i = 0; i < count; ++i) part(i);
+    return;
+  }
+  auto parts = std::make_shared<Parts>(count, std::move(part));
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([parts] { parts->work(); });
+  parts->work();
+  parts->wait();
+}
+
+// Ends of ranges of features with about the same work: an entry each, and cost_per_feature; multiples of `together` features
+// from `first` on.
+inline std::vector<int> cut(const int32_t* ptr, int first, int last, int64_t cost_per_feature, int64_t count) {
+  constexpr int kTogether = 16;  // as many as have vector lanes side by side
+  std::vector<int> ends;
+  const int64_t total = ptr[last] - ptr[first] + cost_per_feature * (last - first);
+  for (int j = first + kTogether; j < last; j += kTogether)
+    if ((ptr[j] - ptr[first] + cost_per_feature * (j - first)) * count >= total * static_cast<int64_t>(ends.size() + 1))
+      ends.push_back(j);
+  ends.push_back(last);
+  return ends;
+}
+
+}  // namespace bayesfm

@@ -1,0 +1,66 @@
+"""The data sets of the speed benchmark."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.model_selection import train_test_split
+
+from bayesfm.datasets import load_movielens_100k
+from bayesfm.design import Block, Design, TableEncoder, design_from_matrix
+from benchmarks.samplers import Problem
+
+__all__ = ["PROBLEMS", "two_fields"]
+
+
+def ml_100k(data_home: str | None) -> Problem:
+    """MovieLens-100k, training part of the ua split: 90,570 ratings, 943 users, 1,680 movies."""
+    train, _ = load_movielens_100k("ua", data_home=data_home)
+    design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
+    return _problem("ML-100k", design, train["rating"].to_numpy(float))
+
+
+def two_fields(name: str, rows: int, users: int, items: int) -> Problem:
+    """Random ratings in the proportions of MovieLens: both margins with long tails, rows sorted by user."""
+    rng = np.random.default_rng(0)
+    user = np.sort((users * rng.random(rows) ** 2).astype(np.int32))
+    item = (items * rng.random(rows) ** 3).astype(np.int32)
+    fields = {"user": (user, users), "item": (item, items)}
+    design = Design(tuple(Block.field(f, code, np.arange(m)) for f, (code, m) in fields.items()))
+    return _problem(name, design, rng.normal(3.5, 1.0, rows))
+
+
+def text(data_home: str | None) -> Problem:
+    """20 Newsgroups, "comp.*" against the rest: hashed words, two thirds of the training part, columns that occur."""
+    assert data_home is not None, "20news-bydate.parquet is looked for in --data-home"
+    posts = pd.read_parquet(Path(data_home) / "20news-bydate.parquet")
+    posts = posts[posts["split"] == "train"]
+    words = HashingVectorizer(
+        n_features=2**20,
+        analyzer=lambda post: [w for w in re.split(r"\s+", post) if len(w) > 3],
+        binary=True,
+        norm=None,
+        alternate_sign=False,
+    )
+    X = sparse.csr_array(words.transform(posts["text"]))
+    y = posts["group"].str.startswith("comp.").to_numpy(float)
+    X, _, y, _ = train_test_split(X, y, test_size=0.33, random_state=42)
+    X = sparse.csr_array(X[:, np.flatnonzero(np.asarray(X.sum(axis=0)).ravel())])
+    return Problem("20 Newsgroups", design_from_matrix(X), X, y, [X.shape[1]])
+
+
+def _problem(name: str, design: Design, y: np.ndarray) -> Problem:
+    return Problem(name, design, design.to_csr(), y, [block.num_features for block in design.blocks])
+
+
+PROBLEMS = {
+    "ml-100k": ml_100k,
+    "ml-1m": lambda data_home: two_fields("900,000 x (6,040 + 3,706)", 900_000, 6_040, 3_706),
+    "ml-10m": lambda data_home: two_fields("9,000,000 x (69,878 + 10,677)", 9_000_000, 69_878, 10_677),
+    "text": text,
+}
