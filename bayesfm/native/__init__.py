@@ -7,6 +7,7 @@ library is built with the package where there is a C++ compiler; without it ever
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,8 @@ _FUNCTIONS = tuple(f"bayesfm_{name}" for name in ("field", "information", "move"
 @cache
 def _library() -> ctypes.CDLL | None:
     """The shared library with its functions registered, or None where the package was built without it."""
-    found = sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))
+    named = os.environ.get("BAYESFM_KERNELS")  # another build: see `make sanitize`
+    found = [Path(named)] if named else sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))
     if not found:
         return None
     library = ctypes.CDLL(str(found[0]))
