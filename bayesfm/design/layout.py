@@ -238,7 +238,12 @@ def build_layout(
         units = [_with_sorted_rows(unit, units, n) for unit in units]
     place = np.empty(design.num_features, np.int32)
     place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
-    return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names), native)
+    layout = Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names), native)
+    if native:
+        from bayesfm.design.check_layout import check_layout  # which knows the units of this module
+
+        check_layout(layout)
+    return layout
 
 
 def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
