@@ -42,8 +42,6 @@ def check_layout(layout: Layout) -> None:
         ...
     ValueError: place must hold numbers from 0 to 1, got 2; build layouts with build_layout
     """
-    if not layout.units:
-        raise _wrong("units", "have one entry at least", "none")
     if layout.num_rows < 1 or layout.num_padded <= layout.num_rows:
         raise _wrong("num_padded", f"be above num_rows, {layout.num_rows}", layout.num_padded)
     if layout.num_tiles < 1 or layout.num_padded % layout.num_tiles:

@@ -206,6 +206,31 @@ def test_parts_that_are_missing_or_of_another_size(kind: str) -> None:
             refused(layout, (*at, "table", "num_rows"), unit.table.num_rows + 1)
 
 
+def test_what_fits_together_and_is_wrong_all_the_same() -> None:
+    """Damage to several arrays at once, each of which would pass beside the others."""
+    layout = native_layout(designs.make("two fields"))
+    rows = layout.units[0].sorted
+    longer = replace(
+        rows,
+        ptr=damaged_at(rows.ptr, -1, rows.ptr[-1] + 1),
+        row=np.append(rows.row, rows.row[:1]),
+        codes=tuple(np.append(code, code[:1]) for code in rows.codes),
+    )
+    refused(layout, ("units", 0, "sorted"), longer)
+
+    group = layout.units[0].group
+    refused(layout, ("units", 0, "group"), np.full_like(group, 1 - group[0]))
+
+    without_padding = layout
+    for i, unit in enumerate(layout.units):
+        code = unit.rows.code[: layout.num_rows]
+        without_padding = put(without_padding, ("units", i, "rows", "code"), code)
+    refused(without_padding, ("num_padded",), layout.num_rows)
+
+    for_xla = build_layout(designs.make("two fields"))
+    refused(for_xla, ("units", 0, "rows", "num_owners"), for_xla.units[0].rows.num_owners + 1)
+
+
 def test_what_the_message_says() -> None:
     layout = native_layout(designs.make("two fields"))
     wrong = put(layout, ("units", 1, "sorted", "row"), damaged_at(layout.units[1].sorted.row, 3, -5))
