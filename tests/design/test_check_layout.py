@@ -142,18 +142,25 @@ def test_no_row_and_no_feature_twice(design: Design, seed: int) -> None:
         if (path[-2:] == ("sorted", "row") or path[-1] in ("features", "place")) and len(x) > 1:
             a, b = rng.choice(len(x), 2, replace=False)
             refused(layout, path, damaged_at(x, a, x[b]))
-        if path[-2:] == ("columns", "row"):
-            ptr = look(layout, (*path[:-1], "ptr"))
-            for j in np.flatnonzero(np.diff(ptr) > 1):
-                own = slice(ptr[j], ptr[j + 1])
-                refused(layout, path, np.r_[x[: own.start], x[own][::-1], x[own.stop :]])
-                refused(layout, path, damaged_at(x, own.start + 1, x[own.start]))
 
 
 def damaged_at(x: np.ndarray, place: int, number: Any) -> np.ndarray:
     x = x.copy()
     x[place] = number
     return x
+
+
+def test_entries_of_a_block_must_be_in_order() -> None:
+    layout = native_layout(designs.make("relation block"))
+    (i,) = (i for i, unit in enumerate(layout.units) if isinstance(unit, TableUnit))
+    columns, row = layout.units[i].columns, layout.units[i].columns.row
+    j = int(np.flatnonzero(np.diff(columns.ptr) > 1)[0])
+    first, end = columns.ptr[j], columns.ptr[j + 1]
+    path: Path = ("units", i, "columns", "row")
+    refused(layout, path, np.r_[row[:first], row[first:end][::-1], row[end:]])
+    refused(layout, path, damaged_at(row, first + 1, row[first]))
+    table: Path = ("units", i, "table", "row")
+    refused(layout, table, look(layout, table)[::-1].copy())
 
 
 def test_a_row_must_stand_with_an_owner_if_it_has_one() -> None:
