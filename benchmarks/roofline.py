@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from bayesfm.design.layout import FieldUnit, RowsUnit, TableUnit, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, RowsUnit, TableUnit
 from benchmarks.samplers import Problem
 
 __all__ = ["bandwidth", "cores", "peak", "sweep_bytes", "sweep_multiply_adds"]

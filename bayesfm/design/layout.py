@@ -12,20 +12,19 @@ that sums over rows run over the leading axis with the chunks in vector lanes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from scipy import sparse
 
 from bayesfm.design.arrays import TableArrays
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.colouring import colour_columns
 from bayesfm.design.sorted_rows import Entries, SortedRows, rows_by_owner
+from bayesfm.design.units import FieldUnit, Layout, RowGroups, RowsUnit, Steps, TableUnit, Unit
 
-__all__ = ["FieldUnit", "Layout", "RowGroups", "RowsUnit", "Steps", "TableUnit", "Unit", "build_layout"]
+__all__ = ["build_layout"]
 
 MAX_FIELDS = 4
 """Fields gather the factors of all other units at every row, which costs O(F^2); beyond this many, fields join the rows
@@ -45,129 +44,6 @@ STEP_LENGTHS = (1, 4, 16)
 """The same for steps, where every length may cost a shape."""
 CHUNK_COST = 6
 """Fixed cost of a chunk, in rows; measured (``benchmarks/README.md``)."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class RowGroups:
-    """Data rows grouped by owner (a field's feature, or a block row).
-
-    Attributes
-    ----------
-    row : (T, L, C)
-        Data row; ``n`` where padded.
-    owner : (T, C)
-        Owner of each chunk, counted from ``first[t]``; never decreasing.
-    first : (T,)
-        First owner of each tile.
-    slot : (n_pad,)
-        Place of each data row in ``row``, flattened (any place for a row without owner).
-    code : (n_pad,)
-        Owner of each data row; ``m`` where there is none, and for the padding.
-    """
-
-    row: Int[Any, "T L C"]
-    owner: Int[Any, "T C"]
-    first: Int[Any, " T"]
-    slot: Int[Any, " n_pad"]
-    code: Int[Any, " n_pad"]
-    num_owners: int = field(metadata={"static": True})
-    span: int = field(metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Steps:
-    """Features drawn colour by colour: S steps of one shape, to be run one after the other.
-
-    Attributes
-    ----------
-    row : (S, L, C)
-        Row of each entry; the number of rows where padded.
-    value : (S, L, C)
-        x of each entry; 0 where padded.
-    owner : (S, C)
-        Which of the step's features a chunk belongs to; never decreasing.
-    feature : (S, J)
-        The step's features, in the unit's numbering; the number of features where padded.
-    slot, place : (S, rows) and (S, features + 1), or None
-        The way back: entry of each row in ``row``, flattened (L C where there is none), and position of each feature in
-        ``feature`` (J where there is none). Only where the steps touch a good part of all rows or features: XLA on CPU
-        gathers many numbers in the time it scatters one.
-    """
-
-    row: Int[Any, "S L C"]
-    value: Float[Any, "S L C"]
-    owner: Int[Any, "S C"]
-    feature: Int[Any, "S J"]
-    slot: Int[Any, "S rows"] | None
-    place: Int[Any, "S features"] | None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class FieldUnit:
-    """One-hot features: ``features`` in design numbering, ``group`` their prior groups (sorted), ``count`` of each group.
-
-    ``own_group`` is the group of a *whole* field: every row has one of its features, and they alone make up the group.
-    ``sorted`` is there where the compiled kernels are to be used.
-    """
-
-    features: Int[Any, " m"]
-    group: Int[Any, " m"]
-    count: Float[Any, " G"]
-    rows: RowGroups
-    sorted: SortedRows | None = None
-    own_group: int | None = field(metadata={"static": True}, default=None)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class TableUnit:
-    """A relation block of m distinct rows; ``entries`` and ``sorted`` as for the other units."""
-
-    features: Int[Any, " p_u"]
-    group: Int[Any, " p_u"]
-    count: Float[Any, " G"]
-    rows: RowGroups
-    table: TableArrays
-    steps: tuple[Steps, ...]
-    entries: Entries | None = None
-    sorted: SortedRows | None = None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class RowsUnit:
-    """Features that live on the data rows; ``entries`` is there where the compiled kernels are to be used."""
-
-    features: Int[Any, " p_u"]
-    group: Int[Any, " p_u"]
-    count: Float[Any, " G"]
-    table: TableArrays
-    steps: tuple[Steps, ...]
-    entries: Entries | None = None
-
-
-Unit = FieldUnit | TableUnit | RowsUnit
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Layout:
-    """All units of a design. ``place[j]`` is where design feature j stands when the units are laid end to end.
-
-    ``native`` says whether the compiled kernels are to be used.
-    """
-
-    units: tuple[Unit, ...]
-    place: Int[Any, " p"]
-    group: Int[Any, " p"]
-    num_rows: int = field(metadata={"static": True})
-    num_padded: int = field(metadata={"static": True})
-    num_tiles: int = field(metadata={"static": True})
-    num_groups: int = field(metadata={"static": True})
-    native: bool = field(metadata={"static": True}, default=False)
 
 
 def build_layout(
@@ -208,8 +84,8 @@ def build_layout(
         return _ungrouped(code, m, num_padded) if native else _group_rows(code, m, num_padded, tile)
 
     def by_group(features: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count = np.bincount(group[features], minlength=len(design.group_names)).astype(dtype)
-        return features[order], group[features][order], count
+        count = np.bincount(group[features], minlength=len(design.group_names))
+        return features[order], group[features][order], count.astype(dtype)
 
     units: list[Unit] = []
     for code, features in fields:
@@ -243,7 +119,12 @@ def build_layout(
         units = [_with_sorted_rows(unit, units, n) for unit in units]
     place = np.empty(design.num_features, np.int32)
     place[np.concatenate([u.features for u in units])] = np.arange(design.num_features, dtype=np.int32)
-    return Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names), native)
+    layout = Layout(tuple(units), place, group, n, num_padded, num_tiles, len(design.group_names), native)
+    if native:
+        from bayesfm.design.check_layout import check_layout  # which knows the units of this module
+
+        check_layout(layout)
+    return layout
 
 
 def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:

@@ -47,7 +47,7 @@ _FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "sum
 def _library() -> ctypes.CDLL | None:
     """The shared library with its functions registered, or None where the package was built without it.
 
-    The environment variable BAYESFM_KERNELS names another library to be loaded instead.
+    The environment variable BAYESFM_KERNELS names another library to be loaded instead: see ``make sanitize``.
     """
     named = os.environ.get("BAYESFM_KERNELS")
     found = [Path(named)] if named else sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))

@@ -7,16 +7,8 @@ from hypothesis import strategies as st
 
 from bayesfm.design import Block, Design, check_colouring
 from bayesfm.design import layout as module
-from bayesfm.design.layout import (
-    FieldUnit,
-    Layout,
-    RowGroups,
-    RowsUnit,
-    Steps,
-    TableUnit,
-    Unit,
-    build_layout,
-)
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, Layout, RowGroups, RowsUnit, Steps, TableUnit, Unit
 from tests import designs
 from tests.design.strategies import designs as any_designs
 from tests.design.strategies import naive_rows

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from bayesfm.design.layout import FieldUnit, RowsUnit, TableUnit, build_layout
+from bayesfm.design.layout import build_layout
 from bayesfm.design.sorted_rows import Columns, SortedRows, rows_by_owner
+from bayesfm.design.units import FieldUnit, RowsUnit, TableUnit
 from tests import designs
 from tests.design.strategies import coo_arrays
 

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm import native
-from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs.blocks import FactorBlocks, GroupPrior
 
 __all__ = ["group_moments", "linear_predictor", "sweep_units"]

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from bayesfm.design.layout import FieldUnit, Layout
+from bayesfm.design.units import FieldUnit, Layout
 from bayesfm.inference.gibbs.state import GibbsState
 from bayesfm.model import ModelSpec
 

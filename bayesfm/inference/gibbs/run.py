@@ -15,7 +15,8 @@ from bayesfm import native
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
-from bayesfm.design.layout import FieldUnit, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm.design import Design
-from bayesfm.design.layout import Layout
+from bayesfm.design.units import Layout
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper
 

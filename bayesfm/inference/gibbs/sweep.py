@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs import compiled
 from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.moves import invariant_moves
@@ -169,7 +169,7 @@ def _prior_of_groups(spec: ModelSpec, state: GibbsState) -> tuple[Float[Array, "
 class Moments(NamedTuple):
     """Of the features of every group: how many, their mean, their sum of squares around it."""
 
-    count: Float[Array, " G"]
+    number: Float[Array, " G"]
     mean: Float[Array, "K G"]
     scatter: Float[Array, "K G"]
 
@@ -196,4 +196,4 @@ def _update_hyper(key: Key[Array, ""], prior: Prior, hyper: Hyper, moments: Mome
     """Hyperparameters of w (row 0) or v (the others)."""
     shape = next(iter(hyper.values())).shape
     mean, scatter = (x[rows].T.reshape(shape) for x in (moments.mean, moments.scatter))
-    return prior.update(key, hyper, moments.count, mean, scatter)
+    return prior.update(key, hyper, moments.number, mean, scatter)

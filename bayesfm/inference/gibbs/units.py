@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm.design.layout import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
+from bayesfm.design.units import FieldUnit, RowGroups, RowsUnit, Steps, TableUnit
 from bayesfm.inference.gibbs.blocks import AtRows, FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
 from bayesfm.predictors import FM

@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from bayesfm.design import Design
-from bayesfm.design.layout import Layout, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import Layout
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.model import ModelSpec

@@ -12,7 +12,8 @@ from scipy import sparse
 
 from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
-from bayesfm.design.layout import FieldUnit, Layout, RowsUnit, TableUnit, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
 from bayesfm.inference.gibbs import normal, units
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, from_sites

@@ -19,7 +19,8 @@ from scipy import integrate, stats
 
 from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
-from bayesfm.design.layout import FieldUnit, RowsUnit, TableUnit, Unit, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs import normal, units
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, from_sites, to_sites

@@ -11,7 +11,8 @@ import pytest
 
 from bayesfm import native
 from bayesfm.design import Design
-from bayesfm.design.layout import FieldUnit, Layout, Unit, build_layout
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, Layout, Unit
 from bayesfm.inference.gibbs import normal, units
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, initial_state, to_sites
@@ -21,6 +22,8 @@ from tests import designs, reference
 from tests.design.strategies import naive_rows
 
 NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+ON_KERNELS = (NEEDS_KERNELS, pytest.mark.on_kernels)
+"""The other cases of a test run on XLA: nothing in them for the sanitizers."""
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 """Small arrays: compiling is the cost."""
@@ -97,19 +100,21 @@ def fixed_noise(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
 
 
 def swept(case: Case, factor_block: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta (K, p) in the design's numbering and the residual of all rows after the units' updates."""
+    """theta (K, p) in the design's numbering and the residual of all rows after the units' updates.
+
+    The layout is an argument: so its arrays are buffers of their own, whose ends the sanitizers know.
+    """
     with jax.enable_x64():
-        layout = on_device(case.layout)
         state = state_of(case)
 
-        def run(omega: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def run(layout: Layout, omega: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
             eta = sweep_module.linear_predictor(case.spec.predictor, layout, state.w0, state.theta)
             theta, r = sweep_module._sweep_units(
                 jax.random.key(0), state, case.spec, layout, omega, z - eta, factor_block
             )
             return jnp.concatenate(theta, axis=1)[:, layout.place], r
 
-        arrays = padded(case.omega, case.layout), padded(case.z, case.layout)
+        arrays = on_device(case.layout), padded(case.omega, case.layout), padded(case.z, case.layout)
         theta, r = jax.jit(run, compiler_options=FAST_COMPILE)(*arrays)
         return np.asarray(theta), np.asarray(r)[: case.design.num_rows]
 
@@ -151,7 +156,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("use_native", [False, pytest.param(True, marks=NEEDS_KERNELS)])
+@pytest.mark.parametrize("use_native", [False, pytest.param(True, marks=ON_KERNELS)])
 @pytest.mark.parametrize(("kind", "rank", "factor_block", "tile"), CASES)
 def test_updates_are_the_loop_over_features(
     kind: str, rank: int, factor_block: int, tile: int, use_native: bool, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +190,7 @@ def test_updates_by_lapack_and_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(r, expected_r, rtol=1e-9, atol=1e-9)
 
 
-WAYS = [(3, False), (1 << 17, False), pytest.param(1 << 17, True, marks=NEEDS_KERNELS)]
+WAYS = [(3, False), (1 << 17, False), pytest.param(1 << 17, True, marks=ON_KERNELS)]
 
 
 @pytest.mark.parametrize(("tile", "use_native"), WAYS)
