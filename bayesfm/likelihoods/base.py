@@ -45,6 +45,12 @@ class Likelihood(Protocol):
         """Distribution of y given the linear predictor."""
         ...
 
+    def log_likelihood(
+        self, y: Float[Array, " n"], eta: Float[Array, " n"], weight: Float[Array, " n"], params: Params
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density of y; rows of weight zero count for nothing, whatever their y."""
+        ...
+
     def initial(self, y: Float[Array, " n"], weight: Float[Array, " n"]) -> Params:
         """Where a chain starts."""
         ...

@@ -83,6 +83,13 @@ class Gaussian:
         """N(eta, 1/alpha)."""
         return dist.Normal(eta, 1.0 / jnp.sqrt(params["alpha"]))
 
+    def log_likelihood(
+        self, y: Float[Array, " n"], eta: Float[Array, " n"], weight: Float[Array, " n"], params: Params
+    ) -> Float[Array, ""]:
+        """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight and S = sum weight (y - eta)^2: one pass over the rows."""
+        S = total(weight * (y - eta) ** 2)
+        return 0.5 * (total(weight) * jnp.log(params["alpha"] / (2 * jnp.pi)) - params["alpha"] * S)
+
     def initial(self, y: Float[Array, " n"], weight: Float[Array, " n"]) -> Params:
         """The posterior mean of alpha if eta were the mean of y."""
         mean = total(weight * y) / total(weight)

@@ -52,6 +52,17 @@ def test_a_weight_counts_rows(data: dict[str, np.ndarray]) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+def test_log_likelihood_is_the_weighted_sum_of_log_densities(data: dict[str, np.ndarray]) -> None:
+    y = np.where(data["weight"] > 0, data["y"], 1e6)  # a row of weight zero counts for nothing
+    density = stats.norm.logpdf(data["y"], data["eta"], 1.7**-0.5)
+    with jax.enable_x64():
+        arrays = jnp.asarray(y), jnp.asarray(data["eta"]), jnp.asarray(data["weight"])
+        got = LIKELIHOOD.log_likelihood(*arrays, {"alpha": jnp.asarray(1.7)})
+        by_rows = LIKELIHOOD.distribution(arrays[1], {"alpha": jnp.asarray(1.7)}).log_prob(data["y"])
+    np.testing.assert_allclose(got, (data["weight"] * density).sum(), rtol=1e-12)
+    np.testing.assert_allclose(got, (data["weight"] * np.asarray(by_rows)).sum(), rtol=1e-12)
+
+
 def test_random_draws(data: dict[str, np.ndarray]) -> None:
     shape, rate = gamma_shape_and_rate(lambda: update(data))
     alpha = jax.vmap(lambda key: update(data, key))(jax.random.split(jax.random.key(0), 20_000))

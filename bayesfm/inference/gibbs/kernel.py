@@ -57,7 +57,7 @@ class GibbsKernel:
         sites = to_sites(state, self.data.layout)
         y, weight = self.data.y, self.data.weight
         likelihood = self.spec.likelihood.distribution(state.eta, state.params)
-        log_likelihood = total(jnp.where(weight > 0, weight * likelihood.log_prob(y), 0.0))
+        log_likelihood = self.spec.likelihood.log_likelihood(y, state.eta, weight, state.params)
         stats = {
             "lp": log_joint(self.spec, self.data.layout.group, sites, log_likelihood),
             "log_likelihood": log_likelihood,

@@ -1,0 +1,167 @@
+"""Bugs planted in the compiled kernels, each of which the joint-distribution test has to find.
+
+The sources are changed in a copy, compiled for one instruction set, and used by a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pytest
+
+from bayesfm import native
+
+ROOT = Path(__file__).parents[3]
+SOURCES = ROOT / "bayesfm" / "native" / "src"
+KERNELS = ("columns", "field", "moments", "normal", "rows", "table")
+COMPILER = os.environ.get("CXX", "g++")
+FLAGS = ["-O1", "-std=c++20", "-fPIC", "-Wno-psabi", "-ffp-contract=fast", "-fno-math-errno"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not native.available() or shutil.which(COMPILER) is None,
+        reason="needs the kernels and a C++ compiler",
+    ),
+]
+
+
+class Mutant(NamedTuple):
+    """What is replaced by what in which file, and the problem that shows it."""
+
+    kind: str
+    file: str
+    old: str
+    new: str
+    num_chains: int = 10_000
+
+
+MUTANTS = {
+    "sums: weights ignored": Mutant(
+        "fields",
+        "gram.h",
+        "T weight(int32_t p) const { return omega[row[p]]; }",
+        "T weight(int32_t) const { return T(1); }",
+    ),
+    "sums: last entry of a feature ignored": Mutant(
+        "fields", "gram.h", "if (p < rows.last) add(p, rows.last - p);", "(void)p;"
+    ),
+    "field: residual not moved": Mutant(
+        "fields", "gram.h", "r[rows.row[first + l]] -= moved[l];", "(void)r;"
+    ),
+    "draw: prior mean ignored": Mutant(
+        "fields",
+        "lanes.h",
+        "prior_[i][l] = precision[group[j]] * mean[group[j]];",
+        "prior_[i][l] = T(0) * mean[group[j]];",
+    ),
+    "draw: group of the first feature for all": Mutant(
+        "rows",
+        "lanes.h",
+        "precision_[i][l] = precision[group[j]];",
+        "precision_[i][l] = precision[group[0]];",
+    ),
+    "draw: own contribution not put back": Mutant(
+        "fields", "lanes.h", "sum += A_[i >= j ? at(i, j) : at(j, i)] * old_[j];", ""
+    ),
+    "draw: variance for standard deviation": Mutant(
+        "fields", "solve.h", "S s = b[j] + noise[j];", "S s = b[j] + noise[j] * A[at(j, j)];"
+    ),
+    "normals: the key ignored": Mutant(
+        "fields",
+        "normal.cc",
+        "const uint32_t keys[3] = {key0, key1, key0 ^ key1 ^ 0x1BD11BDAu};",
+        "const uint32_t keys[3] = {1, 2, 3 + 0 * (key0 + key1)};",
+    ),
+    "moments: scatter around zero": Mutant(
+        "fields", "moments.cc", "return (x - centre) * (x - centre);", "return x * x + 0 * centre;"
+    ),
+    "eta: half of every product": Mutant(
+        "fields", "rows.cc", "sum += before * next;", "sum += T(0.5) * before * next;"
+    ),
+    "columns: own term left in h": Mutant(
+        "rows", "columns.cc", " - splat<T, N>(f.value[p]) * load<T, N>(old + c)", ""
+    ),
+    "columns: factors of the rows stale": Mutant(
+        "rows", "columns.cc", "load<T, w>(Q + c) + splat<T, w>(x) * d", "load<T, w>(Q + c)"
+    ),
+    "columns: residual stale": Mutant(
+        "rows", "columns.cc", "f.r[f.row[p]] -= x *", "f.r[f.row[p]] -= T(0) * x *"
+    ),
+    "columns: value for its square": Mutant(
+        "rows", "columns.cc", "f.omega[f.row[p]] * f.value[p] * f.value[p]", "f.omega[f.row[p]] * f.value[p]"
+    ),
+    "columns: features that share rows in one run": Mutant(
+        "rows", "columns.cc", "{W<T>, hi - first, *ends - first}", "{W<T>, hi - first}"
+    ),
+    "summaries: squares left in": Mutant(
+        "rows", "columns.cc", "pairs += Q * Q - squares;", "pairs += Q * Q - T(0.5) * squares;"
+    ),
+    "table: own term left in u": Mutant(
+        "table", "table.cc", "u[k] = q[k] + s[k] - value * old[k];", "u[k] = q[k] + s[k];"
+    ),
+    "table: movement of the rows forgotten": Mutant("table", "table.cc", "s[k] += dQ;", "(void)dQ;"),
+    "table: residual not moved": Mutant("table", "gram.h", "r[rows.row[first + l]] -= moved[l];", "(void)r;"),
+}
+
+
+def compiled(source: Path, into: Path) -> Path:
+    """Object file of one source."""
+    out = into / f"{source.stem}.o"
+    options = ["-DISA=baseline", "-DVECTOR_BYTES=16"] if source.stem in KERNELS else []
+    include = ["-isystem", jax.ffi.include_dir()]
+    subprocess.run([COMPILER, *FLAGS, *options, *include, "-c", str(source), "-o", str(out)], check=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The sources as they are, compiled."""
+    into = tmp_path_factory.mktemp("objects")
+    return {name: compiled(SOURCES / f"{name}.cc", into) for name in (*KERNELS, "ffi")}
+
+
+def alarms_with(library_parts: list[Path], into: Path, kind: str, num_chains: int) -> int:
+    """How many quantities of the joint-distribution test raise an alarm, with a library of these objects."""
+    library = into / "libbayesfm_kernels.so"
+    subprocess.run([COMPILER, "-shared", "-o", str(library), *map(str, library_parts)], check=True)
+    program = f"""
+from tests.inference.gibbs import joint
+from tests.statistics import alarms
+problem = joint.problem({kind!r}, rank=2, factor_block=2, native=True, weighted={kind == "fields"})
+print("alarms:", len(alarms(joint.p_values(problem, {num_chains}, 10))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "BAYESFM_KERNELS": str(library), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.rsplit("alarms:", 1)[1])
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_found(name: str, objects: dict[str, Path], tmp_path: Path) -> None:
+    mutant = MUTANTS[name]
+    changed = tmp_path / "src"
+    shutil.copytree(SOURCES, changed)
+    text = (changed / mutant.file).read_text()
+    assert mutant.old in text
+    (changed / mutant.file).write_text(text.replace(mutant.old, mutant.new))
+    stem = Path(mutant.file).stem
+    again = [stem] if stem in KERNELS else ["columns", "field", "table"]  # those that read the header
+    parts = objects | {part: compiled(changed / f"{part}.cc", tmp_path) for part in again}
+    assert alarms_with(list(parts.values()), tmp_path, mutant.kind, mutant.num_chains) > 0
+
+
+@pytest.mark.parametrize("kind", ["fields", "rows", "table"])
+def test_without_a_mutant_there_is_no_alarm(kind: str, objects: dict[str, Path], tmp_path: Path) -> None:
+    assert alarms_with(list(objects.values()), tmp_path, kind, 10_000) == 0
