@@ -16,12 +16,19 @@ std::atomic<Isa> chosen{best_isa()};
 
 ffi::Error refuse(const Arguments& a) { return ffi::Error::InvalidArgument("bayesfm kernels: " + a.wrong()); }
 
-// Ranges of features of every member of the batch: (member, first, last).
+// Nanoseconds of the sums over an entry, and of its residual, in K = rank + 1 parameters; measured with AVX-512.
+double of_sums(int64_t K) { return 1.5 + 0.015 * static_cast<double>(K * K); }
+double of_products(int64_t K) { return 1 + 0.03 * static_cast<double>(K); }
+
+// Ranges of features of every member of the batch: (member, first, last). An entry takes some nanoseconds, a feature as long as
+// `cost` entries.
 template <class F>
-void over_features(ffi::ThreadPool pool, int64_t members, const int32_t* ptr, int first, int last, int64_t cost, const F& f) {
+void over_features(ffi::ThreadPool pool, int64_t members, const int32_t* ptr, int first, int last, int64_t cost,
+                   double nanoseconds, const F& f) {
   const std::vector<int> ends = cut(ptr, first, last, cost, std::max<int64_t>(1, 4 * pool.num_threads()));
   const int64_t ranges = static_cast<int64_t>(ends.size());
-  run_parts(pool, members * ranges, [&](int64_t i) {
+  const double entries = static_cast<double>(ptr[last] - ptr[first] + cost * (last - first));
+  run_parts(pool, members * ranges, static_cast<double>(members) * entries * nanoseconds, [&](int64_t i) {
     const int64_t part = i % ranges;
     f(i / ranges, part ? ends[part - 1] : first, ends[part]);
   });
@@ -69,7 +76,7 @@ ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
                       {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)},
                       a.at(omega, b), a.at(r_out, b), a.at(noise, b), a.at(theta_out, b)});
   const UpdateField<T> update = PICK(chosen.load(), update_field<T>);
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), K * K / 16 + 8,
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), K * K / 16 + 8, of_sums(K),
                 [&](int64_t b, int lo, int hi) { update(fields[b], lo, hi); });
   return ffi::Error::Success();
 }
@@ -90,7 +97,7 @@ ffi::Error information(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remai
   a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
   if (!a.wrong().empty()) return refuse(a);
   const RowInformation<T> gather = PICK(chosen.load(), row_information<T>);
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, [&](int64_t b, int lo, int hi) {
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, of_sums(K), [&](int64_t b, int lo, int hi) {
     const Pointers<T> p(a, tables, b);
     gather({K - 1, m, a.at(ptr, b), a.at(row, b), p.others()}, a.at(omega, b), a.at(r, b), a.at(packed, b), lo, hi);
   });
@@ -112,7 +119,7 @@ ffi::Error move(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   a.start_from(r_out, r);
   const int k = static_cast<int>(moved.dim(0)) - 1;
   const MoveRows<T> step = PICK(chosen.load(), move_rows<T>);
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, [&](int64_t b, int lo, int hi) {
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8, of_products(k), [&](int64_t b, int lo, int hi) {
     const Pointers<T> p(a, tables, b);
     step({k, m, a.at(ptr, b), a.at(row, b), p.others()}, a.at(moved, b), a.at(r_out, b), lo, hi);
   });
@@ -141,7 +148,8 @@ ffi::Error table(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   if (!a.wrong().empty()) return refuse(a);
   a.start_from(theta_out, theta);
   const UpdateTable<T> update = PICK(chosen.load(), update_table<T>);
-  run_parts(pool, a.members(), [&](int64_t b) {
+  const double work = static_cast<double>(a.members() * row.dim(0) * K * K);
+  run_parts(pool, a.members(), work, [&](int64_t b) {
     update({static_cast<int>(K), m, p, a.at(ptr, b), a.at(row, b), a.at(value, b), a.at(information, b), a.at(Q, b),
             {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)}, a.at(noise, b), a.at(theta_out, b),
             a.at(moved, b)});
@@ -168,7 +176,8 @@ ffi::Error rows(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   const LinearPredictor<T> predict = PICK(chosen.load(), linear_predictor<T>);
   constexpr int64_t kPart = 8192;
   const int64_t parts = (n + kPart - 1) / kPart;
-  run_parts(pool, a.members() * parts, [&](int64_t i) {
+  const double work = static_cast<double>(a.members() * n) * of_products(Q[0].dim(1)) * static_cast<double>(Q.size());
+  run_parts(pool, a.members() * parts, work, [&](int64_t i) {
     const int64_t b = i / parts, lo = i % parts * kPart;
     std::vector<const T*> E_b, Q_b;
     std::vector<const int32_t*> code_b;
@@ -196,7 +205,7 @@ void draw_runs(ffi::ThreadPool pool, UpdateColumns<T> update, const Columns<T>& 
   for (int64_t i = 0; i < num_runs; ++i) {
     if (f.ptr[ends[i]] - f.ptr[start_of(i)] + 8 * (ends[i] - start_of(i)) < kShared) continue;
     catch_up(i);
-    over_features(pool, 1, f.ptr, start_of(i), ends[i], f.k * f.k / 16 + 8,
+    over_features(pool, 1, f.ptr, start_of(i), ends[i], f.k * f.k / 16 + 8, of_sums(f.k + 1),
                   [&](int64_t, int lo, int hi) { update(f, ends + i, lo, hi); });
     waiting = i + 1;
   }
@@ -229,7 +238,8 @@ ffi::Error columns(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   a.start_from(r_out, r);
   a.start_from(Q_out, Q);
   const UpdateColumns<T> update = PICK(chosen.load(), update_columns<T>);
-  run_parts(pool, a.members(), [&](int64_t b) {
+  const double work = static_cast<double>(a.members() * row.dim(0)) * of_sums(K);
+  run_parts(pool, a.members(), work, [&](int64_t b) {
     const Columns<T> f{static_cast<int>(K - 1), p, Q.dim(1), a.at(ptr, b), a.at(row, b), a.at(value, b),
                        {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)}, a.at(omega, b),
                        a.at(noise, b), a.at(Q_out, b), a.at(r_out, b), a.at(theta_out, b)};
@@ -253,7 +263,7 @@ ffi::Error summaries(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaini
   if (!a.wrong().empty()) return refuse(a);
   const Summarize<T> sum = PICK(chosen.load(), summarize<T>);
   const int k = static_cast<int>(v.dim(1));
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(n), 4, [&](int64_t b, int lo, int hi) {
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(n), 4, of_products(k), [&](int64_t b, int lo, int hi) {
     sum({k, v.dim(1), a.at(ptr, b), a.at(feature, b), a.at(value, b), a.at(w, b), a.at(v, b), a.at(E, b), a.at(Q, b)},
         lo, hi);
   });
@@ -275,10 +285,7 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
     const int64_t b = i / K, k = i % K;
     gather(a.at(theta, b) + k * m, a.at(group, b), m, G, a.at(mean, b) + k * G, a.at(scatter, b) + k * G);
   };
-  if (K * m < 1 << 17)
-    for (int64_t i = 0; i < a.members() * K; ++i) row(i);
-  else
-    run_parts(pool, a.members() * K, row);
+  run_parts(pool, a.members() * K, 0.3 * static_cast<double>(a.members() * K * m), row);
   return ffi::Error::Success();
 }
 
@@ -290,7 +297,7 @@ ffi::Error normals(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   const StandardNormals draw = PICK(chosen.load(), standard_normals);
   constexpr int64_t kPart = 1 << 15;
   const int64_t size = out.size, parts = (size + kPart - 1) / kPart;
-  run_parts(pool, a.members() * parts, [&](int64_t i) {
+  run_parts(pool, a.members() * parts, 0.6 * static_cast<double>(a.members() * size), [&](int64_t i) {
     const int64_t b = i / parts, lo = i % parts * kPart;
     draw(a.at(key, b)[0], a.at(key, b)[1], a.at(out, b), lo, std::min(size, lo + kPart));
   });

@@ -50,7 +50,10 @@ MUTANTS = {
         "T weight(int32_t) const { return T(1); }",
     ),
     "sums: last entry of a feature ignored": Mutant(
-        "fields", "gram.h", "if (p < rows.last) add(p, rows.last - p);", "(void)p;"
+        "fields",
+        "gram.h",
+        "for (; p + P <= rows.last; p += P) add(p, P);",
+        "for (; p + P < rows.last; p += P) add(p, P);\n  p = rows.last;",
     ),
     "field: residual not moved": Mutant(
         "fields", "gram.h", "r[rows.row[first + l]] -= moved[l];", "(void)r;"
@@ -60,12 +63,6 @@ MUTANTS = {
         "lanes.h",
         "prior_[i][l] = precision[group[j]] * mean[group[j]];",
         "prior_[i][l] = T(0) * mean[group[j]];",
-    ),
-    "draw: group of the first feature for all": Mutant(
-        "rows",
-        "lanes.h",
-        "precision_[i][l] = precision[group[j]];",
-        "precision_[i][l] = precision[group[0]];",
     ),
     "draw: own contribution not put back": Mutant(
         "fields", "lanes.h", "sum += A_[i >= j ? at(i, j) : at(j, i)] * old_[j];", ""
