@@ -86,7 +86,7 @@ class Gaussian:
     def log_likelihood(
         self, y: Float[Array, " n"], eta: Float[Array, " n"], weight: Float[Array, " n"], params: Params
     ) -> Float[Array, ""]:
-        """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight and S = sum weight (y - eta)^2: one pass over the rows."""
+        """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight, S = sum weight (y - eta)^2: one pass over the rows."""
         S = total(weight * (y - eta) ** 2)
         return 0.5 * (total(weight) * jnp.log(params["alpha"] / (2 * jnp.pi)) - params["alpha"] * S)
 
