@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 
 import jax.numpy as jnp
@@ -12,24 +13,46 @@ __all__ = ["inner", "total"]
 FOLD = 16
 
 
-def total(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum of a vector, folded to a sixteenth of its length again and again (pairwise summation, sixteen at a time).
+def total(
+    x: Float[Array, " n"], *more: Float[Array, " n"], of: Callable[..., Array] = lambda x: x
+) -> Float[Array, ""]:
+    """Sum of ``of(x, *more)`` over the rows, folded to a sixteenth again and again (pairwise summation by sixteens).
 
     A running float32 sum over 1e7 terms loses three digits; folded, the error grows with the logarithm of n. The folds
     are elementwise additions of contiguous slices, which XLA vectorises; its own reduction is slower on CPU, and so is
-    padding to a multiple of sixteen: what is left over waits for the last sum.
+    padding to a multiple of sixteen: what is left over waits for the last sum. ``of`` is applied to the slices, so that
+    its values are added up where they are computed and no array of n of them is written.
+
+    Parameters
+    ----------
+    x, *more : arrays of shape (n,)
+        What the terms are made of.
+    of : callable
+        Terms from these arrays, elementwise; by default x itself.
+
+    Returns
+    -------
+    scalar
 
     References
     ----------
     Higham (1993), The accuracy of floating point summation, SIAM J. Sci. Comput. 14.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from bayesfm.sums import total
+    >>> float(total(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 1.0, 2.0]), of=lambda x, y: (x - y) ** 2))
+    2.0
     """
     rest = []
-    while x.shape[0] > FOLD:
-        size = x.shape[0] // FOLD
-        rest.append(x[FOLD * size :])
-        rows = x[: FOLD * size].reshape(FOLD, size)
-        x = reduce(jnp.add, [rows[i] for i in range(FOLD)])
-    return jnp.sum(jnp.concatenate([x, *rest]))
+    arrays, term = (x, *more), of
+    while arrays[0].shape[0] > FOLD:
+        size = arrays[0].shape[0] // FOLD
+        rest.append(term(*(a[FOLD * size :] for a in arrays)))
+        slices = [[a[i * size : (i + 1) * size] for a in arrays] for i in range(FOLD)]
+        arrays, term = (reduce(jnp.add, [term(*s) for s in slices]),), lambda x: x
+    return jnp.sum(jnp.concatenate([term(*arrays), *rest]))
 
 
 def inner(a: Float[Array, "..."], b: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:

@@ -18,6 +18,14 @@ def test_total_has_every_term_once(n: int) -> None:
     assert float(total(jnp.asarray(x, jnp.float32))) == x.sum()
 
 
+@pytest.mark.parametrize("n", [0, 1, FOLD, FOLD + 1, 3 * FOLD + 5, FOLD**2 + 1])
+def test_total_of_terms_made_of_several_arrays(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x, y, z = (rng.integers(-9, 10, n).astype(np.float32) for _ in range(3))
+    got = total(jnp.asarray(x), jnp.asarray(y), jnp.asarray(z), of=lambda x, y, z: x * (y - z) + 1)
+    assert float(got) == (x * (y - z) + 1).sum()
+
+
 def test_error_of_total_grows_with_the_logarithm() -> None:
     x = np.full(2_000_003, 0.1, np.float32)  # equal terms: the roundings of a running sum all go one way
     exact = math.fsum(x.tolist())

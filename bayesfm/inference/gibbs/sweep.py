@@ -57,11 +57,11 @@ def sweep(
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
     params = spec.likelihood.update(k_params, y, eta, weight, state.params)
     omega, z = spec.likelihood.augment(k_augment, y, eta, weight, params)
-    r = z - eta
 
     omega_sum = total(omega)
-    w0 = spec.intercept.update(k_w0, omega_sum, total(omega * r) + omega_sum * state.w0)
-    r = r - (w0 - state.w0)
+    residual_sum = total(omega, z, eta, of=lambda omega, z, eta: omega * (z - eta))
+    w0 = spec.intercept.update(k_w0, omega_sum, residual_sum + omega_sum * state.w0)
+    r = z - eta - (w0 - state.w0)
 
     state = state._replace(w0=w0, params=params)
     theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
