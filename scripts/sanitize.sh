@@ -56,7 +56,7 @@ assert process.__asan_region_is_poisoned(eight, ctypes.c_size_t(9)) == eight.val
 assert native._library()._name == os.environ["BAYESFM_KERNELS"]
 PROGRAM
 
-# Cases of the second file that run on XLA, too or alone, are left out. A report goes to the worker's own standard error:
-# what pytest captures of it is lost with the worker.
-watched python -m pytest -n 2 --dist worksteal --capture=sys -k "test_native or on_kernels" \
+# Cases of the second file that run on XLA, too or alone, are left out, and so is what starts processes of its own. A report
+# goes to the worker's own standard error: what pytest captures of it is lost with the worker.
+watched python -m pytest -n 2 --dist worksteal --capture=sys -k "(test_native and not threads) or on_kernels" \
     tests/test_native.py tests/inference/gibbs/test_units.py "$@"
