@@ -8,7 +8,7 @@ from functools import reduce
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["inner", "total"]
+__all__ = ["inner", "total", "weighted_square"]
 
 FOLD = 16
 
@@ -53,6 +53,11 @@ def total(
         slices = [[a[i * size : (i + 1) * size] for a in arrays] for i in range(FOLD)]
         arrays, term = (reduce(jnp.add, [term(*s) for s in slices]),), lambda x: x
     return jnp.sum(jnp.concatenate([term(*arrays), *rest]))
+
+
+def weighted_square(weight: Array, y: Array, eta: Array) -> Array:
+    """weight (y - eta)^2: the terms of a sum of squares, for :func:`total`."""
+    return weight * (y - eta) ** 2
 
 
 def inner(a: Float[Array, "..."], b: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Params
-from bayesfm.sums import total
+from bayesfm.sums import total, weighted_square
 
 __all__ = ["Gaussian"]
 
@@ -87,7 +87,7 @@ class Gaussian:
         self, y: Float[Array, " n"], eta: Float[Array, " n"], weight: Float[Array, " n"], params: Params
     ) -> Float[Array, ""]:
         """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight, S = sum weight (y - eta)^2: one pass over the rows."""
-        S = total(weight, y, eta, of=_weighted_square)
+        S = total(weight, y, eta, of=weighted_square)
         return 0.5 * (total(weight) * jnp.log(params["alpha"] / (2 * jnp.pi)) - params["alpha"] * S)
 
     def initial(self, y: Float[Array, " n"], weight: Float[Array, " n"]) -> Params:
@@ -105,7 +105,7 @@ class Gaussian:
     ) -> Params:
         """alpha | . ~ Gamma((a0 + sum weight)/2, (b0 + sum weight r^2)/2)."""
         shape = 0.5 * (self.a0 + total(weight))
-        rate = 0.5 * (self.b0 + total(weight, y, eta, of=_weighted_square))
+        rate = 0.5 * (self.b0 + total(weight, y, eta, of=weighted_square))
         return {"alpha": jax.random.gamma(key, shape) / rate}
 
     def augment(
@@ -118,7 +118,3 @@ class Gaussian:
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """(omega, z) = (alpha weight, y): nothing to augment."""
         return params["alpha"] * weight, y
-
-
-def _weighted_square(weight: Array, y: Array, eta: Array) -> Array:
-    return weight * (y - eta) ** 2

@@ -13,7 +13,7 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.model import ModelSpec, log_joint
-from bayesfm.sums import total
+from bayesfm.sums import total, weighted_square
 
 __all__ = ["GibbsKernel"]
 
@@ -61,7 +61,7 @@ class GibbsKernel:
         stats = {
             "lp": log_joint(self.spec, self.data.layout.group, sites, log_likelihood),
             "log_likelihood": log_likelihood,
-            "train_rmse": jnp.sqrt(total(weight, y, likelihood.mean, of=_square) / total(weight)),
+            "train_rmse": jnp.sqrt(total(weight, y, likelihood.mean, of=weighted_square) / total(weight)),
         }
         sites["eta"] = state.eta[self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
@@ -88,7 +88,3 @@ class GibbsKernel:
         hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (state.hyper_w, state.hyper_v))
         w = spec.prior_w.distribution(hyper_w).sample(key_w)
         return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])
-
-
-def _square(weight: Array, y: Array, mean: Array) -> Array:
-    return weight * (y - mean) ** 2
