@@ -22,6 +22,7 @@ from numpyro.distributions import Distribution
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods import Likelihood
+from bayesfm.likelihoods.base import RowData, check_row_data
 from bayesfm.model import ModelSpec, site_dims
 from bayesfm.pieces import Piece, compact_rows, padded
 
@@ -81,6 +82,7 @@ class FittedModel:
                 f"sites must have shape (chain, draw, ...), the same for all and not empty; got {leads}"
             )
         sizes = {"feature": len(self.groups), "factor": self.spec.predictor.rank}
+        sizes |= self.spec.likelihood.sizes
         for name, dims in site_dims(self.spec).items():
             if name in self.sites:
                 _check_shape(name, tuple(self.sites[name].shape[2:]), dims, sizes)
@@ -147,10 +149,15 @@ Summary = Callable[[Likelihood, Float[Array, "D R"], DrawArrays, dict[str, Array
 
 
 def per_draw[T](
-    f: Callable[[Distribution], T], likelihood: Likelihood, eta: Float[Array, "D R"], params: dict[str, Array]
+    f: Callable[[Distribution], T],
+    likelihood: Likelihood,
+    eta: Float[Array, "D R"],
+    params: dict[str, Array],
+    rows: RowData,
 ) -> T:
-    """A function of the distribution of y, for every draw."""
-    return jax.vmap(lambda e, own: f(likelihood.distribution(e, own)))(eta, params)
+    """A function of the distribution of y, for every draw; ``rows`` may hold more than the likelihood asks for."""
+    own = {name: rows[name] for name in likelihood.row_data}
+    return jax.vmap(lambda e, theta: f(likelihood.distribution(e, theta, own)))(eta, params)
 
 
 class Components(NamedTuple):
@@ -159,6 +166,7 @@ class Components(NamedTuple):
     eta: Float[Array, "*C D R"]
     params: dict[str, Array]
     share: Float[Array, "*C D"]
+    rows: dict[str, Array]
 
 
 def average(share: Float[Array, " D"], x: Float[Array, "D R"]) -> Float[Array, " R"]:
@@ -173,20 +181,31 @@ class Mixture:
     thing: in float32 a response of 1e6 +- 1 would lose its digits.
     """
 
-    def __init__(self, model: FittedModel, design: Design, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self,
+        model: FittedModel,
+        design: Design,
+        row_data: Mapping[str, Any] | None = None,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
         _check_design(model, design)
         spec, n = model.spec, design.num_rows
         size = -(-n // -(-n // max_rows))
         self.model = model
         self.dtype = np.dtype(jnp.zeros(()).dtype)
+        self.row_data = check_row_data(spec.likelihood, row_data, n)
+        self._rows = {name: x.astype(self.dtype) for name, x in self.row_data.items()}
         self.pieces = [compact_rows(design, slice(i, min(i + size, n))) for i in range(0, n, size)]
         priors = {"w": spec.prior_w, "v": spec.prior_v} if spec.predictor.rank else {"w": spec.prior_w}
         unseen = any(len(piece.unseen["hash"]) for piece in self.pieces)
         self._hyper = {x: prior.hyper_names() if unseen else () for x, prior in priors.items()}
         hyper = [f"{name}_{x}" for x, names in self._hyper.items() for name in names]
-        self._names = ["w0", *spec.likelihood.dims, *hyper, *priors]
+        intercept = () if spec.intercept is None else ("w0",)
+        self._names = [*intercept, *spec.likelihood.dims, *hyper, *priors]
         model.require(self._names)
-        self.shift = spec.likelihood.centre(np.asarray(model.sites["w0"], np.float64).ravel(), None)
+        self.shift = 0.0
+        if intercept:
+            self.shift = spec.likelihood.centre(np.asarray(model.sites["w0"], np.float64).ravel(), None)
         widest = max(piece.design.num_features for piece in self.pieces) * spec.predictor.width
         most = int(np.clip(PIECE_BYTES // (widest * self.dtype.itemsize), 1, MAX_DRAWS))
         count = -(-model.draws_per_chain // most)
@@ -203,14 +222,17 @@ class Mixture:
 
         ``rows`` holds arrays of one entry per row; arrays of the result still have the padding of the piece.
         """
-        rows = rows or {}
+        rows = {**self._rows, **(rows or {})}
         for chain in range(self.model.num_chains):
             for first in range(0, self.model.draws_per_chain, self._size):
                 draws = slice(first, min(first + self._size, self.model.draws_per_chain))
                 sites = {name: np.asarray(self.model.sites[name][chain, draws]) for name in self._names}
                 count = draws.stop - draws.start
                 for piece in pieces or self.pieces:
-                    own = {name: padded(x[piece.rows], piece.design.num_rows) for name, x in rows.items()}
+                    own = {
+                        name: padded(x[piece.rows], piece.design.num_rows, name in self._rows)
+                        for name, x in rows.items()
+                    }
                     arrays = self._arrays(chain, draws, sites, piece.features)
                     out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, arrays, own)
                     share = count / self.model.num_draws
@@ -245,7 +267,7 @@ class Mixture:
         return DrawArrays(
             number=jnp.asarray(chain * self.model.draws_per_chain + draws.start + filled, jnp.uint32),
             share=jnp.asarray((np.arange(self._size) < count) / count, self.dtype),
-            w0=take("w0"),
+            w0=take("w0") if "w0" in sites else jnp.zeros(self._size, self.dtype),
             w=w,
             v=take("v") if "v" in sites else jnp.zeros((*w.shape, 0), self.dtype),
             params={name: take(name) for name in self.model.spec.likelihood.dims},
@@ -328,7 +350,9 @@ def invert(
 
     def over_draws(f: Callable[[Distribution], Array]) -> Float[Array, " R"]:
         def add(total: Array, part: Components) -> tuple[Array, None]:
-            return total + average(part.share, per_draw(f, likelihood, part.eta, part.params)), None
+            return total + average(
+                part.share, per_draw(f, likelihood, part.eta, part.params, part.rows)
+            ), None
 
         return lax.scan(add, zero, components)[0]
 

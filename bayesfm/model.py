@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods import Gaussian, Likelihood
+from bayesfm.likelihoods.base import RowData, check_row_data
 from bayesfm.predictors import FM
 from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior
 
@@ -21,9 +22,6 @@ __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims
 
 REGISTRY: dict[str, type] = {c.__name__: c for c in (FM, Gaussian, NormalGamma, Intercept)}
 """Classes that may stand in a saved specification; a new part of a model adds itself here."""
-
-MAX_SCALE = 1e12
-"""Of the standard deviation of y, and of its inverse: measured, with three orders of magnitude to spare."""
 
 
 @pytree()
@@ -39,8 +37,8 @@ class ModelSpec:
         p(y | eta).
     prior_w, prior_v : Prior
         Priors of the linear weights and of the factors, one set of hyperparameters per group (and factor, for v).
-    intercept : Intercept
-        Prior of w0.
+    intercept : Intercept or None
+        Prior of w0; None for a model without w0, which ordinal likelihoods ask for.
 
     Examples
     --------
@@ -54,22 +52,30 @@ class ModelSpec:
     likelihood: Likelihood = field(default_factory=Gaussian)
     prior_w: Prior = field(default_factory=NormalGamma)
     prior_v: Prior = field(default_factory=NormalGamma)
-    intercept: Intercept = field(default_factory=Intercept)
+    intercept: Intercept | None = field(default_factory=Intercept)
 
     def __post_init__(self) -> None:
-        expected = {"likelihood": Likelihood, "prior_w": Prior, "prior_v": Prior, "intercept": Intercept}
+        expected = {"likelihood": Likelihood, "prior_w": Prior, "prior_v": Prior}
         for name, kind in {"predictor": FM, **expected}.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
+        if not isinstance(self.intercept, Intercept | None):
+            raise TypeError(f"intercept must be an Intercept or None, got {self.intercept!r}")
+        if self.intercept is not None and not self.likelihood.identifies_intercept:
+            raise ValueError(
+                f"{type(self.likelihood).__name__} knows no intercept, since its cut-points take every shift of eta: "
+                "give intercept=None"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary of class names and numbers, for JSON."""
-        return {f.name: _part_to_dict(getattr(self, f.name)) for f in fields(self)}
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: None if part is None else _part_to_dict(part) for name, part in parts.items()}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> ModelSpec:
         """Inverse of :meth:`to_dict`."""
-        return cls(**{name: _part_from_dict(part) for name, part in state.items()})
+        return cls(**{name: None if x is None else _part_from_dict(x) for name, x in state.items()})
 
 
 def _part_to_dict(part: Any) -> dict[str, Any]:
@@ -84,22 +90,31 @@ def _part_from_dict(state: Mapping[str, Any]) -> Any:
 
 
 def default_spec(
-    y: Float[np.ndarray, " n"], rank: int = 8, weight: Float[np.ndarray, " n"] | None = None
+    y: Float[np.ndarray, " n"],
+    rank: int = 8,
+    weight: Float[np.ndarray, " n"] | None = None,
+    likelihood: Likelihood | None = None,
+    row_data: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """Weakly informative specification on the scale of y.
+    """Weakly informative specification on the scale of eta.
 
-    The prior scales follow the standard deviation s of y: one prior degree of freedom everywhere, noise and weights
-    thought to be of size s, factors of size sqrt(s), and w0 within five standard deviations of the mean. Multiplying y
-    by a constant therefore multiplies predictions by it. For a constant y, s is 1.
+    The prior scales follow the spread s of eta that the likelihood expects for y, for a real response its standard
+    deviation: one prior degree of freedom everywhere, noise and weights thought to be of size s, factors of size
+    sqrt(s), and w0 within five s of where eta is expected. Multiplying a real y by a constant therefore multiplies
+    predictions by it. For a constant y, s is 1.
 
     Parameters
     ----------
     y : array of shape (n,)
-        Response.
+        Response, as the likelihood wants it.
     rank : int
         Number of factors.
     weight : array of shape (n,), optional
         Row weights.
+    likelihood : Likelihood, optional
+        By default Gaussian noise thought to be of the size of s.
+    row_data : mapping, optional
+        What the likelihood has to know of every row, for instance ``{"exposure": ...}``.
 
     Returns
     -------
@@ -108,24 +123,21 @@ def default_spec(
     Raises
     ------
     ValueError
-        If s is below 1e-12 or above 1e12: sums of squares would leave the range of float32.
+        If y is not a response of this likelihood; for a real one, if s is below 1e-12 or above 1e12: sums of squares
+        would leave the range of float32.
     """
-    y = np.asarray(Gaussian().validate(np.asarray(y)), np.float64)
-    mean = float(np.average(y, weights=weight))
-    s = float(np.sqrt(np.average((y - mean) ** 2, weights=weight)))
-    if s <= 1e-12 * abs(mean):
-        s = 1.0  # constant y: any scale will do
-    elif not 1.0 / MAX_SCALE <= s <= MAX_SCALE:
-        raise ValueError(
-            f"y must have a standard deviation between {1 / MAX_SCALE:.0e} and {MAX_SCALE:.0e}, as float32 cannot hold "
-            f"its square times everything else; got {s:.3g}: multiply y by a constant (other units)"
-        )
+    y = np.asarray(y)
+    likelihood = Gaussian.for_response(y, weight) if likelihood is None else likelihood
+    rows = check_row_data(likelihood, row_data, len(y))
+    y = np.asarray(likelihood.validate(y, weight, rows), np.float64)
+    mean, s = likelihood.expected_eta(y, weight, rows)
+    intercept = Intercept(mean=mean, precision=1.0 / (25.0 * s * s))
     return ModelSpec(
         predictor=FM(rank),
-        likelihood=Gaussian(b0=s * s),
+        likelihood=likelihood,
         prior_w=NormalGamma(b0=s * s),
         prior_v=NormalGamma(b0=s),
-        intercept=Intercept(mean=mean, precision=1.0 / (25.0 * s * s)),
+        intercept=intercept if likelihood.identifies_intercept else None,
     )
 
 
@@ -138,7 +150,8 @@ def site_dims(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     >>> site_dims(ModelSpec())["mu_v"]
     ('group', 'factor')
     """
-    dims: dict[str, tuple[str, ...]] = {"w0": (), **spec.likelihood.dims}
+    dims: dict[str, tuple[str, ...]] = {} if spec.intercept is None else {"w0": ()}
+    dims |= spec.likelihood.dims
     for hyper in spec.prior_w.hyper_names():
         dims[f"{hyper}_w"] = ("group",)
     for hyper in spec.prior_v.hyper_names():
@@ -153,6 +166,7 @@ def numpyro_model(
     num_groups: int,
     y: Float[Array, " n"] | None = None,
     weight: Float[Array, " n"] | None = None,
+    rows: RowData | None = None,
 ) -> None:
     """The joint density of all sites and y, as a NumPyro model: the ground truth that every engine answers to.
 
@@ -170,10 +184,12 @@ def numpyro_model(
         Response; None samples it.
     weight : array of shape (n,), optional
         A row of weight c counts as c equal rows.
+    rows : dict of arrays of shape (n,), optional
+        The likelihood's row data; see ``likelihoods.base.check_row_data``.
     """
     k, p = spec.predictor.rank, design.num_features
     params = spec.likelihood.sample()
-    w0 = numpyro.sample("w0", spec.intercept.distribution())
+    w0 = jnp.zeros(()) if spec.intercept is None else numpyro.sample("w0", spec.intercept.distribution())
     hyper_w = spec.prior_w.sample_hyper("_w", (num_groups,))
     w = numpyro.sample("w", spec.prior_w.distribution(_at(hyper_w, groups)).to_event(1))
     v = jnp.zeros((p, 0))
@@ -188,7 +204,7 @@ def numpyro_model(
         numpyro.handlers.mask(mask=seen),
         numpyro.handlers.scale(scale=jnp.where(seen, weight, 1.0)),
     ):
-        numpyro.sample("y", spec.likelihood.distribution(eta, params), obs=y)
+        numpyro.sample("y", spec.likelihood.distribution(eta, params, rows or {}), obs=y)
 
 
 def _at(hyper: Hyper, group: Int[Array, " p"]) -> Hyper:
@@ -204,7 +220,8 @@ def log_joint(
     """Log joint density from the log-likelihood and the sites, without another pass over the rows."""
     params = {name: sites[name] for name in spec.likelihood.dims}
     lp = log_likelihood + spec.likelihood.log_prior(params)
-    lp += spec.intercept.distribution().log_prob(sites["w0"])
+    if spec.intercept is not None:
+        lp += spec.intercept.distribution().log_prob(sites["w0"])
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
         if sites[x].size:
             hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ def to_datatree(
     y: Float[np.ndarray, " n"],
     weight: Float[np.ndarray, " n"] | None = None,
     encoder: DesignEncoder | None = None,
+    row_data: Mapping[str, np.ndarray] | None = None,
 ) -> xr.DataTree:
     """Label draws in ArviZ's schema.
 
@@ -64,6 +65,8 @@ def to_datatree(
         Row weights.
     encoder : DesignEncoder, optional
         How tables become designs.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood knows of every row.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def to_datatree(
     constant = {"feature_group": design.groups, "probe_rows": draws.probe_rows}
     if weight is not None:
         constant["weight"] = weight
+    constant |= row_data or {}
     sites = {name: _lazy(x) for name, x in draws.sites.items() if 0 not in x.shape}
     dims = {name: list(draws.dims[name]) for name in sites}
     tree = from_dict(
@@ -98,13 +102,15 @@ def to_datatree(
             "observed_data": {"y": np.asarray(y)},
             "constant_data": constant,
         },
-        dims={**dims, "y": ["row"], "weight": ["row"], "feature_group": ["feature"], "probe_rows": ["probe"]},
+        dims={**dims, "y": ["row"], "weight": ["row"], "feature_group": ["feature"], "probe_rows": ["probe"]}
+        | {name: ["row"] for name in row_data or {}},
         coords={
             "feature": design.feature_names,
             "group": np.array(design.group_names, dtype=object),
             "factor": np.arange(spec.predictor.rank),
             "probe": draws.probe_rows,
-        },
+        }
+        | {name: np.arange(size) for name, size in spec.likelihood.sizes.items()},
         attrs={"/": _root_attributes(draws, spec, design, encoder)},
         check_conventions=False,
     )

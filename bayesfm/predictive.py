@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Key
 from numpyro.distributions import Distribution
 
@@ -35,11 +37,16 @@ __all__ = [
     "predictive_cdf",
     "predictive_draws",
     "predictive_moments",
+    "predictive_probabilities",
     "predictive_quantiles",
 ]
 
 HELD_VALUES = 1 << 25
 """Values of eta, draws times rows, held at once for quantiles."""
+
+
+Rows = Mapping[str, Any]
+"""Row data of a likelihood, arrays of shape (n,) by name: ``{"exposure": ...}`` of counts."""
 
 
 class PredictiveMoments(NamedTuple):
@@ -64,7 +71,7 @@ class PredictiveMoments(NamedTuple):
         return np.sqrt(self.variance)
 
 
-def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
+def predictive_moments(model: FittedModel, design: Design, row_data: Rows | None = None) -> PredictiveMoments:
     """Predictive mean and variance of y.
 
     Parameters
@@ -74,6 +81,8 @@ def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
     design : Design
         n rows. The parameters of a level that training never saw are drawn from its group's prior, anew for
         every posterior draw, and the same in every request.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
@@ -102,7 +111,7 @@ def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
     >>> predictive_moments(model, Design([Block.field("user", [0], ["ann"])])).variance
     array([1.25])
     """
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     mean, variance, noise, seen = np.zeros((4, design.num_rows))
     for at, out in mixture.run(_moments):
         m, s, e = np.asarray(out, np.float64)[:, : at.num_rows]
@@ -114,7 +123,9 @@ def predictive_moments(model: FittedModel, design: Design) -> PredictiveMoments:
     return PredictiveMoments(mean + mixture.shift, variance, noise)
 
 
-def expected_draws(model: FittedModel, design: Design) -> Float[np.ndarray, "chain draw n"]:
+def expected_draws(
+    model: FittedModel, design: Design, row_data: Rows | None = None
+) -> Float[np.ndarray, "chain draw n"]:
     """E[y | draw] at every row: eta itself under a Gaussian likelihood.
 
     Parameters
@@ -123,18 +134,20 @@ def expected_draws(model: FittedModel, design: Design) -> Float[np.ndarray, "cha
         Draws of a model.
     design : Design
         n rows.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
     array of shape (chain, draw, n)
         float64.
     """
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     return mixture.collect(_means, np.float64) + mixture.shift
 
 
 def predictive_draws(
-    key: Key[Array, ""], model: FittedModel, design: Design
+    key: Key[Array, ""], model: FittedModel, design: Design, row_data: Rows | None = None
 ) -> Float[np.ndarray, "chain draw n"]:
     """One draw of y for every posterior draw and row.
 
@@ -146,13 +159,15 @@ def predictive_draws(
         Draws of a model.
     design : Design
         n rows.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
     array of shape (chain, draw, n)
         float64.
     """
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     n = design.num_rows
     seed = np.broadcast_to(jax.random.bits(key, (2,), np.uint32), (n, 2))
     rows = {"row": np.arange(n, dtype=np.uint32), "seed": seed}
@@ -164,6 +179,7 @@ def log_likelihood(
     design: Design,
     y: Float[np.ndarray, " n"],
     weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Rows | None = None,
 ) -> Float[np.ndarray, "chain draw n"]:
     """Pointwise log p(y_n | draw), for instance for leave-one-out cross-validation.
 
@@ -177,13 +193,15 @@ def log_likelihood(
         Response.
     weight : array of shape (n,), optional
         A row of weight c counts as c equal rows.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
     array of shape (chain, draw, n)
         In the precision of the device, float32 by default.
     """
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     out = mixture.collect(_log_densities, mixture.dtype, {"y": _response(y, mixture, design)})
     if weight is None:
         return out
@@ -194,7 +212,7 @@ def log_likelihood(
 
 
 def log_predictive_density(
-    model: FittedModel, design: Design, y: Float[np.ndarray, " n"]
+    model: FittedModel, design: Design, y: Float[np.ndarray, " n"], row_data: Rows | None = None
 ) -> Float[np.ndarray, " n"]:
     """Log predictive density of y: the log of the mean over draws of p(y_n | draw).
 
@@ -206,13 +224,15 @@ def log_predictive_density(
         n rows.
     y : array of shape (n,)
         Response.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
     array of shape (n,)
         float64.
     """
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     out = np.full(design.num_rows, -np.inf)
     for at, part in mixture.run(_log_density, {"y": _response(y, mixture, design)}):
         part = np.asarray(part, np.float64)[: at.num_rows] + np.log(at.share)
@@ -220,7 +240,9 @@ def log_predictive_density(
     return out
 
 
-def predictive_cdf(model: FittedModel, design: Design, y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def predictive_cdf(
+    model: FittedModel, design: Design, y: Float[np.ndarray, " n"], row_data: Rows | None = None
+) -> Float[np.ndarray, " n"]:
     """Predictive distribution function at y_n: uniform on (0, 1) over new rows where the model is right.
 
     Parameters
@@ -231,6 +253,8 @@ def predictive_cdf(model: FittedModel, design: Design, y: Float[np.ndarray, " n"
         n rows.
     y : array of shape (n,)
         Where the distribution function of row n is taken.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
@@ -238,15 +262,58 @@ def predictive_cdf(model: FittedModel, design: Design, y: Float[np.ndarray, " n"
         float64.
     """
     _check_continuous(model)
-    mixture = Mixture(model, design)
+    mixture = Mixture(model, design, row_data)
     out = np.zeros(design.num_rows)
     for at, part in mixture.run(_cdf, {"y": _response(y, mixture, design)}):
         out[at.rows] += at.share * np.asarray(part, np.float64)[: at.num_rows]
     return out
 
 
+def predictive_probabilities(
+    model: FittedModel,
+    design: Design,
+    values: Sequence[float] | Float[np.ndarray, " c"],
+    row_data: Rows | None = None,
+) -> Float[np.ndarray, "n c"]:
+    """Predictive probability of each of some values of y: the mean over draws of p(y_n = value | draw).
+
+    Parameters
+    ----------
+    model : FittedModel
+        Draws of a model with a discrete likelihood.
+    design : Design
+        n rows.
+    values : sequence of c numbers
+        For classes their codes 0, 1, ...; for counts any whole numbers.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
+
+    Returns
+    -------
+    array of shape (n, c)
+        float64; over all classes each row sums to one.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood is continuous.
+    """
+    if not _example(model).support.is_discrete:
+        raise ValueError(
+            f"{model.spec.likelihood!r} has densities, not probabilities: use log_predictive_density"
+        )
+    mixture = Mixture(model, design, row_data)
+    out = np.zeros((design.num_rows, len(values)))
+    for at, part in mixture.run(_probabilities(tuple(float(x) for x in values))):
+        out[at.rows] += at.share * np.asarray(part, np.float64)[:, : at.num_rows].T
+    return out
+
+
 def predictive_quantiles(
-    model: FittedModel, design: Design, probs: Sequence[float] | Float[np.ndarray, " q"]
+    model: FittedModel,
+    design: Design,
+    probs: Sequence[float] | Float[np.ndarray, " q"],
+    row_data: Rows | None = None,
 ) -> Float[np.ndarray, "n q"]:
     """Quantiles of the predictive distribution, the noise included.
 
@@ -262,6 +329,8 @@ def predictive_quantiles(
     probs : sequence of q floats
         Strictly between 0 and 1, and not beyond :func:`extreme_probs`; ``(0.05, 0.95)`` bounds the central
         90 % interval.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row.
 
     Returns
     -------
@@ -283,7 +352,7 @@ def predictive_quantiles(
             f"is lost in rounding; got {probs!r}"
         )
     _check_continuous(model)
-    mixture = Mixture(model, design, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
+    mixture = Mixture(model, design, row_data, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
     out = np.empty((design.num_rows, len(levels)))
     for piece in mixture.pieces:
         parts = [c._replace(share=at.share * c.share) for at, c in mixture.run(_components, pieces=[piece])]
@@ -306,24 +375,32 @@ def extreme_probs() -> tuple[float, float]:
 
 def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:
     """Response on the scale of the device."""
-    y = mixture.model.spec.likelihood.validate(np.asarray(y))
+    y = np.asarray(y)
     if y.shape != (design.num_rows,):
         raise ValueError(
             f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
         )
+    y = mixture.model.spec.likelihood.validate(y, None, mixture.row_data)
     return (y - mixture.shift).astype(mixture.dtype)
 
 
 def _check_continuous(model: FittedModel) -> None:
+    y = _example(model)
+    if y.support.is_discrete or type(y).cdf is Distribution.cdf:
+        raise ValueError(
+            f"{model.spec.likelihood!r} has no continuous distribution function: take what you need from "
+            "predictive_probabilities or predictive_draws"
+        )
+
+
+def _example(model: FittedModel) -> Distribution:
+    """The distribution of y at eta = 0 under the first draw."""
     likelihood = model.spec.likelihood
     model.require(tuple(likelihood.dims))
     params = {name: jnp.asarray(np.asarray(model.sites[name][0, 0])) for name in likelihood.dims}
-    y = likelihood.distribution(jnp.zeros(()), params)
-    if y.support.is_discrete or type(y).cdf is Distribution.cdf:
-        raise ValueError(
-            f"{likelihood!r} has no continuous distribution function: take what you need from "
-            "predictive_draws"
-        )
+    return likelihood.distribution(
+        jnp.zeros(()), params, {name: jnp.ones(()) for name in likelihood.row_data}
+    )
 
 
 # ------------------------------------------------------------------------ summaries of a piece, on the device
@@ -337,7 +414,7 @@ def _moments(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Float[Array, "3 R"]:
     """Mean of E[y | draw], its variance, mean of var[y | draw]."""
-    means, variances = per_draw(_mean_and_variance, likelihood, eta, draws.params)
+    means, variances = per_draw(_mean_and_variance, likelihood, eta, draws.params, rows)
     mean = average(draws.share, means)
     return jnp.stack([mean, average(draws.share, (means - mean) ** 2), average(draws.share, variances)])
 
@@ -345,27 +422,31 @@ def _moments(
 def _means(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Float[Array, "D R"]:
-    return per_draw(lambda y: y.mean, likelihood, eta, draws.params)
+    return per_draw(lambda y: y.mean, likelihood, eta, draws.params, rows)
 
 
 def _samples(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Float[Array, "D R"]:
-    def one(number: Array, params: dict[str, Array], eta: Array, seed: Array, row: Array) -> Float[Array, ""]:
+    known = {name: rows[name] for name in likelihood.row_data}
+
+    def one(
+        number: Array, params: dict[str, Array], eta: Array, seed: Array, row: Array, own: dict[str, Array]
+    ) -> Float[Array, ""]:
         key = jax.random.wrap_key_data(seed, impl="threefry2x32")
         key = jax.random.fold_in(jax.random.fold_in(key, row), number)
-        return likelihood.distribution(eta, params).sample(key)
+        return likelihood.distribution(eta, params, own).sample(key)
 
-    over_rows = jax.vmap(one, (None, None, 0, 0, 0))
-    return jax.vmap(over_rows, (0, 0, 0, None, None))(
-        draws.number, draws.params, eta, rows["seed"], rows["row"]
+    over_rows = jax.vmap(one, (None, None, 0, 0, 0, 0))
+    return jax.vmap(over_rows, (0, 0, 0, None, None, None))(
+        draws.number, draws.params, eta, rows["seed"], rows["row"], known
     )
 
 
 def _log_densities(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Float[Array, "D R"]:
-    return per_draw(lambda y: y.log_prob(rows["y"]), likelihood, eta, draws.params)
+    return per_draw(lambda y: y.log_prob(rows["y"]), likelihood, eta, draws.params, rows)
 
 
 def _log_density(
@@ -376,13 +457,29 @@ def _log_density(
     return top + jnp.log(average(draws.share, jnp.exp(logs - top)))
 
 
+@lru_cache(maxsize=64)
+def _probabilities(values: tuple[float, ...]) -> Callable[..., Array]:
+    """The summary that has the probabilities of these values, shape (c, R)."""
+
+    def of(
+        likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+    ) -> Float[Array, "c R"]:
+        def one(value: Float[Array, ""]) -> Float[Array, " R"]:
+            logs = per_draw(lambda y: y.log_prob(value), likelihood, eta, draws.params, rows)
+            return average(draws.share, jnp.exp(logs))
+
+        return lax.map(one, jnp.asarray(values, eta.dtype))
+
+    return of
+
+
 def _cdf(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Float[Array, " R"]:
-    return average(draws.share, per_draw(lambda y: y.cdf(rows["y"]), likelihood, eta, draws.params))
+    return average(draws.share, per_draw(lambda y: y.cdf(rows["y"]), likelihood, eta, draws.params, rows))
 
 
 def _components(
     likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
 ) -> Components:
-    return Components(eta, draws.params, draws.share)
+    return Components(eta, draws.params, draws.share, {name: rows[name] for name in likelihood.row_data})

@@ -89,7 +89,7 @@ def test_log_joint_is_the_log_density(rank: int) -> None:
         spec = replace(SPEC, predictor=FM(rank))
         on_device = {name: jnp.asarray(x) for name, x in sites.items()}
         eta = reference.eta(naive_rows(design), float(sites["w0"]), sites["w"], sites["v"])
-        rows = spec.likelihood.distribution(jnp.asarray(eta), on_device).log_prob(y)
+        rows = spec.likelihood.distribution(jnp.asarray(eta), on_device, {}).log_prob(y)
         ours = log_joint(spec, jnp.asarray(design.groups), on_device, jnp.sum(weight * rows))
         expected = numpyro_log_density(design, rank, sites, y, jnp.asarray(weight))
         np.testing.assert_allclose(ours, expected, rtol=1e-12)

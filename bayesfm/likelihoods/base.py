@@ -2,77 +2,161 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jaxtyping import Array, Float, Key
 from numpyro.distributions import Distribution
 
-__all__ = ["Likelihood", "Params"]
+from bayesfm.sums import total
+
+__all__ = ["Likelihood", "Observed", "Params", "RowData", "check_row_data"]
 
 Params = dict[str, Array]
 """Named parameters of a likelihood, for instance ``{"alpha": ...}``."""
 
+RowData = dict[str, Array]
+"""What a likelihood has to know of every row besides y and its weight, for instance ``{"exposure": ...}``."""
 
-@runtime_checkable
-class Likelihood(Protocol):
+
+class Observed(NamedTuple):
+    """Response, weights and further data of all rows; a row of weight c counts as c equal rows."""
+
+    y: Float[Array, " n"]
+    weight: Float[Array, " n"]
+    rows: RowData
+
+
+class Likelihood(ABC):
     """p(y | eta, params).
 
     Gibbs meets a likelihood only through :meth:`augment`, a weight omega_n and a working response z_n with
-    ``z_n ~ N(eta_n, 1/omega_n)`` given the augmentation, and through :meth:`update`, which draws ``params``.
+    ``z_n ~ N(eta_n, 1/omega_n)`` given the augmentation, and through :meth:`update`, which draws ``params``. A
+    likelihood without an augmentation is for other engines only, and says so by ``conjugate = False``.
     """
 
-    dims: ClassVar[dict[str, tuple[str, ...]]]
-    """Named dimensions of each parameter, the scalars ``()``."""
+    conjugate: ClassVar[bool] = True
+    """Whether there is an augmentation that makes the conditionals of the weights and factors Gaussian."""
 
-    def validate(self, y: np.ndarray) -> np.ndarray:
-        """Check the response on the host; return it as a float array, or raise."""
-        ...
+    identifies_intercept: ClassVar[bool] = True
+    """False where a shift of eta is a shift of the parameters: the model has no w0 then."""
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Named dimensions of each parameter, the scalars ``()``."""
+        return {}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each dimension that the likelihood brings along."""
+        return {}
+
+    @property
+    def row_data(self) -> dict[str, float | None]:
+        """Names of what must be known of every row, with the value where nothing is said; None: it must be said."""
+        return {}
+
+    @classmethod
+    def for_response(cls, y: np.ndarray, weight: np.ndarray | None = None) -> Self:
+        """The likelihood with weakly informative constants for a response."""
+        return cls()
+
+    @abstractmethod
+    def validate(
+        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Check response, weights and row data on the host; return the response as floats, or raise."""
+
+    @abstractmethod
+    def expected_eta(
+        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
+    ) -> tuple[float, float]:
+        """Where eta is to be expected, and how far from there: what default priors are made of."""
 
     def centre(self, y: np.ndarray, weight: np.ndarray | None) -> float:
         """What may be taken off y and off w0 alike without changing the model; 0 where there is no such thing."""
-        ...
+        return 0.0
+
+    def prior(self) -> dict[str, Distribution]:
+        """Independent priors of the parameters."""
+        return {}
 
     def sample(self) -> Params:
         """Sample the parameters from their prior, inside a NumPyro model."""
-        ...
+        return {name: numpyro.sample(name, prior) for name, prior in self.prior().items()}
 
     def log_prior(self, params: Params) -> Float[Array, ""]:
         """Log prior density of the parameters."""
-        ...
+        terms = [prior.log_prob(params[name]) for name, prior in self.prior().items()]
+        return sum((jnp.sum(t) for t in terms), start=jnp.zeros(()))
 
-    def distribution(self, eta: Float[Array, "..."], params: Params) -> Distribution:
+    @abstractmethod
+    def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> Distribution:
         """Distribution of y given the linear predictor."""
-        ...
 
-    def log_likelihood(
-        self, y: Float[Array, " n"], eta: Float[Array, " n"], weight: Float[Array, " n"], params: Params
-    ) -> Float[Array, ""]:
+    def log_likelihood(self, observed: Observed, eta: Float[Array, " n"], params: Params) -> Float[Array, ""]:
         """Sum over rows of weight times log density of y; rows of weight zero count for nothing, whatever their y."""
-        ...
+        log_density = self.distribution(eta, params, observed.rows).log_prob(observed.y)
+        return total(jnp.where(observed.weight > 0, observed.weight * log_density, 0.0))
 
-    def initial(self, y: Float[Array, " n"], weight: Float[Array, " n"]) -> Params:
+    def initial(self, observed: Observed) -> Params:
         """Where a chain starts."""
-        ...
+        return {}
 
     def update(
-        self,
-        key: Key[Array, ""],
-        y: Float[Array, " n"],
-        eta: Float[Array, " n"],
-        weight: Float[Array, " n"],
-        params: Params,
+        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
     ) -> Params:
-        """Draw the parameters from their full conditional."""
-        ...
+        """Draw the parameters given eta and y, the augmentation integrated out."""
+        return params
 
     def augment(
         self,
         key: Key[Array, ""],
-        y: Float[Array, " n"],
+        observed: Observed,
         eta: Float[Array, " n"],
-        weight: Float[Array, " n"],
         params: Params,
+        *,
+        native: bool = False,
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Draw the augmentation; return (omega, z). Rows of weight zero have omega zero and any finite z."""
-        ...
+        """Draw the augmentation; return (omega, z). Rows of weight zero have omega zero and any finite z.
+
+        ``native`` says that compiled kernels may be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no augmentation")
+
+
+def check_row_data(
+    likelihood: Likelihood, given: Mapping[str, Any] | None, num_rows: int
+) -> dict[str, np.ndarray]:
+    """Row data of a likelihood, complete and of the right shape.
+
+    Raises
+    ------
+    ValueError
+        For a name that the likelihood does not know, one that is missing, another shape, or values that are not finite.
+    """
+    given, known = dict(given or {}), likelihood.row_data
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        takes = ", ".join(known) or "none"
+        raise ValueError(f"{type(likelihood).__name__} takes no row data {unknown[0]!r}; it takes: {takes}")
+    out = {}
+    for name, default in known.items():
+        if name not in given or given[name] is None:
+            if default is None:
+                raise ValueError(
+                    f"{type(likelihood).__name__} needs {name!r} for every row: give row_data={{{name!r}: ...}}"
+                )
+            out[name] = np.full(num_rows, default)
+            continue
+        values = np.asarray(given[name], np.float64)
+        if values.shape not in ((), (num_rows,)):
+            raise ValueError(f"{name} must have shape ({num_rows},), one value per row; got {values.shape}")
+        if not np.all(np.isfinite(values)):
+            raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)].flat[0]!r}")
+        out[name] = np.broadcast_to(values, (num_rows,))
+    return out

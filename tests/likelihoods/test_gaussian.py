@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from bayesfm.likelihoods import Gaussian, Likelihood
+from bayesfm.likelihoods.base import Observed
 from tests.implied import gamma_shape_and_rate
 from tests.statistics import assert_no_alarm, ks_exact
 
@@ -23,8 +24,12 @@ def data() -> dict[str, np.ndarray]:
 
 
 def update(data: dict[str, np.ndarray], key: jax.Array | None = None) -> jax.Array:
-    arrays = (jnp.asarray(data[name]) for name in ("y", "eta", "weight"))
-    return LIKELIHOOD.update(jax.random.key(0) if key is None else key, *arrays, {})["alpha"]
+    observed, eta = on_device(data)
+    return LIKELIHOOD.update(jax.random.key(0) if key is None else key, observed, eta, {})["alpha"]
+
+
+def on_device(data: dict[str, np.ndarray]) -> tuple[Observed, jax.Array]:
+    return Observed(jnp.asarray(data["y"]), jnp.asarray(data["weight"]), {}), jnp.asarray(data["eta"])
 
 
 def test_alpha_has_the_gamma_conditional(data: dict[str, np.ndarray]) -> None:
@@ -56,9 +61,10 @@ def test_log_likelihood_is_the_weighted_sum_of_log_densities(data: dict[str, np.
     y = np.where(data["weight"] > 0, data["y"], 1e6)  # a row of weight zero counts for nothing
     density = stats.norm.logpdf(data["y"], data["eta"], 1.7**-0.5)
     with jax.enable_x64():
-        arrays = jnp.asarray(y), jnp.asarray(data["eta"]), jnp.asarray(data["weight"])
-        got = LIKELIHOOD.log_likelihood(*arrays, {"alpha": jnp.asarray(1.7)})
-        by_rows = LIKELIHOOD.distribution(arrays[1], {"alpha": jnp.asarray(1.7)}).log_prob(data["y"])
+        observed, eta = on_device(data | {"y": y})
+        params = {"alpha": jnp.asarray(1.7)}
+        got = LIKELIHOOD.log_likelihood(observed, eta, params)
+        by_rows = LIKELIHOOD.distribution(eta, params, {}).log_prob(data["y"])
     np.testing.assert_allclose(got, (data["weight"] * density).sum(), rtol=1e-12)
     np.testing.assert_allclose(got, (data["weight"] * np.asarray(by_rows)).sum(), rtol=1e-12)
 
@@ -70,15 +76,15 @@ def test_random_draws(data: dict[str, np.ndarray]) -> None:
 
 
 def test_augmentation_is_the_weighted_response(data: dict[str, np.ndarray]) -> None:
-    y, eta, weight = (jnp.asarray(data[name]) for name in ("y", "eta", "weight"))
-    omega, z = LIKELIHOOD.augment(jax.random.key(0), y, eta, weight, {"alpha": jnp.asarray(4.0)})
-    np.testing.assert_array_equal(omega, 4.0 * weight)
-    np.testing.assert_array_equal(z, y)
+    observed, eta = on_device(data)
+    omega, z = LIKELIHOOD.augment(jax.random.key(0), observed, eta, {"alpha": jnp.asarray(4.0)})
+    np.testing.assert_array_equal(omega, 4.0 * observed.weight)
+    np.testing.assert_array_equal(z, observed.y)
 
 
 def test_distribution_and_prior() -> None:
     with jax.enable_x64():
-        y = LIKELIHOOD.distribution(jnp.array([1.0, 2.0]), {"alpha": jnp.asarray(4.0)})
+        y = LIKELIHOOD.distribution(jnp.array([1.0, 2.0]), {"alpha": jnp.asarray(4.0)}, {})
         np.testing.assert_allclose(
             y.log_prob(jnp.array([0.5, 3.0])), stats.norm.logpdf([0.5, 3.0], [1, 2], 0.5)
         )
@@ -94,7 +100,7 @@ def test_initial_is_near_the_variance_of_y(data: dict[str, np.ndarray]) -> None:
     y, weight = data["y"], data["weight"]
     mean = np.average(y, weights=weight)
     expected = (3 + weight.sum()) / (2 + np.sum(weight * (y - mean) ** 2))
-    alpha = LIKELIHOOD.initial(jnp.asarray(y), jnp.asarray(weight))["alpha"]
+    alpha = LIKELIHOOD.initial(Observed(jnp.asarray(y), jnp.asarray(weight), {}))["alpha"]
     np.testing.assert_allclose(alpha, expected, rtol=1e-5)
 
 

@@ -12,6 +12,7 @@ from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
+from bayesfm.likelihoods.base import RowData
 from bayesfm.model import ModelSpec, log_joint
 from bayesfm.sums import total, weighted_square
 
@@ -31,6 +32,8 @@ class GibbsKernel:
         Rows at which eta is reported.
     streams
         Rows at which predictive moments are gathered, by name.
+    stream_rows
+        Row data of the likelihood there.
     factor_block
         Factors drawn jointly with w.
     keep
@@ -41,6 +44,7 @@ class GibbsKernel:
     data: GibbsData
     probe_rows: Int[Array, " probe"]
     streams: dict[str, DesignArrays]
+    stream_rows: dict[str, RowData]
     factor_block: int
     keep: tuple[str, ...]
 
@@ -55,13 +59,13 @@ class GibbsKernel:
     def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
         sites = to_sites(state, self.data.layout)
-        y, weight = self.data.y, self.data.weight
-        likelihood = self.spec.likelihood.distribution(state.eta, state.params)
-        log_likelihood = self.spec.likelihood.log_likelihood(y, state.eta, weight, state.params)
+        y, weight, rows = self.data.observed
+        expected = self.spec.likelihood.distribution(state.eta, state.params, rows).mean
+        log_likelihood = self.spec.likelihood.log_likelihood(self.data.observed, state.eta, state.params)
         stats = {
             "lp": log_joint(self.spec, self.data.layout.group, sites, log_likelihood),
             "log_likelihood": log_likelihood,
-            "train_rmse": jnp.sqrt(total(weight, y, likelihood.mean, of=weighted_square) / total(weight)),
+            "train_rmse": jnp.sqrt(total(weight, y, expected, of=weighted_square) / total(weight)),
         }
         sites["eta"] = state.eta[self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
@@ -74,7 +78,7 @@ class GibbsKernel:
             unseen = self._unseen_theta(key, state, design)
             all_theta = jnp.concatenate([theta, unseen], axis=1)
             eta = state.w0 + design.row_effect(self.spec.predictor, all_theta)
-            y = self.spec.likelihood.distribution(eta, state.params)
+            y = self.spec.likelihood.distribution(eta, state.params, self.stream_rows[name])
             out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
         return out
 

@@ -39,6 +39,8 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     p(w | mu_w) does not change; the priors of w0 and mu_w make delta Gaussian.
     """
     prior0 = spec.intercept
+    if prior0 is None:
+        return state
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
         precision, mean = (x[g] for x in spec.prior_w.location(state.hyper_w))

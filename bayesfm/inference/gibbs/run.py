@@ -21,6 +21,7 @@ from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
 from bayesfm.inference.gibbs.state import GibbsData, start_sd
+from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, site_dims
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
@@ -35,6 +36,7 @@ def gibbs(
     y: Float[np.ndarray, " n"],
     *,
     weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Mapping[str, Any] | None = None,
     options: ChainOptions | None = None,
     factor_block: int | str = "auto",
     kernels: str = "auto",
@@ -55,6 +57,8 @@ def gibbs(
         Response.
     weight : array of shape (n,), optional
         A row of weight c counts as c equal rows.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row, for instance ``{"exposure": ...}`` of counts.
     options : ChainOptions, optional
         Chains, counts, progress, checkpoint.
     factor_block : int, "joint" or "auto", default="auto"
@@ -77,7 +81,7 @@ def gibbs(
     >>> from bayesfm.design import Block, Design
     >>> from bayesfm.inference.chains import ChainOptions
     >>> from bayesfm.inference.gibbs.run import gibbs
-    >>> from bayesfm.model import default_spec
+    from bayesfm.model import default_spec
     >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
     >>> y = np.array([1.0, 2.0, 4.0, 5.0])
     >>> options = ChainOptions(num_warmup=10, num_samples=20, progress=False)
@@ -90,6 +94,7 @@ def gibbs(
         design,
         y,
         weight=weight,
+        row_data=row_data,
         factor_block=factor_block,
         kernels=kernels,
         keep=keep,
@@ -110,6 +115,7 @@ def gibbs_kernel(
     y: Float[np.ndarray, " n"],
     *,
     weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Mapping[str, Any] | None = None,
     factor_block: int | str = "auto",
     kernels: str = "auto",
     keep: Sequence[str] | str = "all",
@@ -120,29 +126,39 @@ def gibbs_kernel(
     In float32 a response of 1e6 +- 1 would lose its digits; it is centred in float64 before it goes to the device, and
     the prior mean of w0 with it, which leaves the model the same.
     """
-    y = spec.likelihood.validate(np.asarray(y))
+    y, likelihood = np.asarray(y), spec.likelihood
+    if not likelihood.conjugate:
+        raise ValueError(f"{type(likelihood).__name__} has no Gibbs sweep: use NUTS")
     if y.shape != (design.num_rows,):
         raise ValueError(
             f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
         )
     if weight is not None and np.shape(weight) != y.shape:
         raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
-    centre = spec.likelihood.centre(y, weight)
-    spec = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
+    rows = check_row_data(likelihood, row_data, len(y))
+    weight = None if weight is None else np.asarray(weight)
+    y = likelihood.validate(y, weight, rows)
+    _, spread = likelihood.expected_eta(y, weight, rows)
+    centre = 0.0
+    if spec.intercept is not None:
+        centre = likelihood.centre(y, weight)
+        spec = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
     dtype = jnp.zeros(()).dtype
     use_native = _use_native(kernels)
     layout = build_layout(design, dtype=dtype.type, native=use_native)
 
     only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
 
-    def padded(x: np.ndarray) -> Array:
-        return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))), dtype)
+    def padded(x: np.ndarray, fill: float = 0.0) -> Array:
+        room = (0, layout.num_padded - len(x))
+        return jnp.asarray(np.pad(np.asarray(x), room, constant_values=fill), dtype)
 
     data = GibbsData(
         layout=jax.device_put(layout),
         y=padded(y - centre),
-        weight=padded(np.ones(len(y)) if weight is None else np.asarray(weight)),
-        start_sd=jnp.asarray(start_sd(design, y, spec.predictor.rank), dtype),
+        weight=padded(np.ones(len(y)) if weight is None else weight),
+        start_sd=jnp.asarray(start_sd(design, spread, spec.predictor.rank), dtype),
+        rows={name: padded(x, 1.0) for name, x in rows.items()},
     )
     rng = np.random.default_rng(0)
     probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
@@ -151,6 +167,10 @@ def gibbs_kernel(
         data=data,
         probe_rows=jnp.asarray(probes),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
+        stream_rows={
+            name: jax.tree.map(lambda x: jnp.asarray(x, dtype), check_row_data(likelihood, None, x.num_rows))
+            for name, x in (streams or {}).items()
+        },
         factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
         keep=_keep(keep, spec),
     )

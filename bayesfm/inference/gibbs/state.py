@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm.design import Design
 from bayesfm.design.units import Layout
+from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper
 
@@ -20,13 +21,19 @@ __all__ = ["GibbsData", "GibbsState", "from_sites", "initial_state", "start_sd",
 class GibbsData(NamedTuple):
     """What a chain reads: the layout on the device, the response and weights padded to its rows.
 
-    ``start_sd`` is the standard deviation of v at the start of a chain.
+    ``rows`` is the likelihood's row data, ``start_sd`` the standard deviation of v at the start of a chain.
     """
 
     layout: Layout
     y: Float[Array, " n_pad"]
     weight: Float[Array, " n_pad"]
     start_sd: Float[Array, ""] | float = 0.1
+    rows: RowData = {}  # noqa: RUF012 (never changed)
+
+    @property
+    def observed(self) -> Observed:
+        """What the likelihood sees."""
+        return Observed(self.y, self.weight, self.rows)
 
 
 class GibbsState(NamedTuple):
@@ -43,8 +50,8 @@ class GibbsState(NamedTuple):
     eta: Float[Array, " n_pad"]
 
 
-def start_sd(design: Design, y: np.ndarray, rank: int) -> float:
-    """Standard deviation of v at which the interactions of a row start with a tenth of the spread of y.
+def start_sd(design: Design, spread: float, rank: int) -> float:
+    """Standard deviation of v at which the interactions of a row start with a tenth of the spread of eta.
 
     With v_jf ~ N(0, s^2) the pairwise part of eta has variance k s^4 c, c = 1/2 [(sum x^2)^2 - sum x^4]; rows with
     thousands of non-zeros need a far smaller start than rows with two.
@@ -58,7 +65,6 @@ def start_sd(design: Design, y: np.ndarray, rank: int) -> float:
         squares += block.X.power(2).sum(axis=1)[at_rows]
         fourths += block.X.power(4).sum(axis=1)[at_rows]
     pairs = 0.5 * float(np.mean(squares**2 - fourths))
-    spread = float(np.std(y)) or 1.0
     return (0.01 * spread**2 / (max(rank, 1) * pairs)) ** 0.25 if pairs > 0 else 0.1 * spread**0.5
 
 
@@ -72,11 +78,11 @@ def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gibb
         theta.append(jnp.concatenate([jnp.zeros_like(v, shape=(1, v.shape[1])), v]))
     cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)  # noqa: E731
     return GibbsState(
-        w0=jnp.asarray(spec.intercept.mean, dtype),
+        w0=jnp.asarray(0.0 if spec.intercept is None else spec.intercept.mean, dtype),
         theta=tuple(theta),
         hyper_w=cast(spec.prior_w.initial((G,))),
         hyper_v=cast(spec.prior_v.initial((G, k))),
-        params=cast(spec.likelihood.initial(data.y, data.weight)),
+        params=cast(spec.likelihood.initial(data.observed)),
         eta=jnp.zeros_like(data.y),
     )
 
@@ -93,7 +99,7 @@ def from_sites(sites: dict[str, Array], spec: ModelSpec, data: GibbsData) -> Gib
     """State with the given sites; inverse of :func:`to_sites`."""
     theta = jnp.concatenate([sites["w"][None], sites["v"].T])
     return GibbsState(
-        w0=sites["w0"],
+        w0=sites.get("w0", jnp.zeros_like(data.y, shape=())),
         theta=tuple(theta[:, unit.features] for unit in data.layout.units),
         hyper_w={name: sites[f"{name}_w"] for name in spec.prior_w.hyper_names()},
         hyper_v={name: sites[f"{name}_v"] for name in spec.prior_v.hyper_names()},

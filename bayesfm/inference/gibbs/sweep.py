@@ -52,15 +52,17 @@ def sweep(
         With ``eta`` at the new parameters.
     """
     k_params, k_augment, k_w0, k_theta, k_w, k_v, k_moves = jax.random.split(key, 7)
-    y, weight = data.y, data.weight
+    likelihood, observed = spec.likelihood, data.observed
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
-    params = spec.likelihood.update(k_params, y, eta, weight, state.params)
-    omega, z = spec.likelihood.augment(k_augment, y, eta, weight, params)
+    params = likelihood.update(k_params, observed, eta, state.params)
+    omega, z = likelihood.augment(k_augment, observed, eta, params, native=data.layout.native)
 
-    omega_sum = total(omega)
-    residual_sum = total(omega, z, eta, of=lambda omega, z, eta: omega * (z - eta))
-    w0 = spec.intercept.update(k_w0, omega_sum, residual_sum + omega_sum * state.w0)
+    w0 = state.w0
+    if spec.intercept is not None:
+        omega_sum = total(omega)
+        residual_sum = total(omega, z, eta, of=lambda omega, z, eta: omega * (z - eta))
+        w0 = spec.intercept.update(k_w0, omega_sum, residual_sum + omega_sum * state.w0)
     r = z - eta - (w0 - state.w0)
 
     state = state._replace(w0=w0, params=params)
