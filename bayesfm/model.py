@@ -11,6 +11,7 @@ import numpy as np
 import numpyro
 from jaxtyping import Array, Float, Int
 
+from bayesfm import likelihoods
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods import Gaussian, Likelihood
@@ -20,7 +21,10 @@ from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior
 
 __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
 
-REGISTRY: dict[str, type] = {c.__name__: c for c in (FM, Gaussian, NormalGamma, Intercept)}
+REGISTRY: dict[str, type] = {
+    **{name: getattr(likelihoods, name) for name in likelihoods.__all__ if name != "Likelihood"},
+    **{c.__name__: c for c in (FM, NormalGamma, Intercept)},
+}
 """Classes that may stand in a saved specification; a new part of a model adds itself here."""
 
 

@@ -1,6 +1,22 @@
 """Likelihoods: one object each, used by every engine."""
 
 from bayesfm.likelihoods.base import Likelihood
+from bayesfm.likelihoods.bernoulli import BernoulliLogit, BernoulliProbit
+from bayesfm.likelihoods.binomial import BinomialLogit
+from bayesfm.likelihoods.counts import NegativeBinomial, Poisson
 from bayesfm.likelihoods.gaussian import Gaussian
+from bayesfm.likelihoods.ordinal import OrdinalLogit, OrdinalProbit
+from bayesfm.likelihoods.student_t import StudentT
 
-__all__ = ["Gaussian", "Likelihood"]
+__all__ = [
+    "BernoulliLogit",
+    "BernoulliProbit",
+    "BinomialLogit",
+    "Gaussian",
+    "Likelihood",
+    "NegativeBinomial",
+    "OrdinalLogit",
+    "OrdinalProbit",
+    "Poisson",
+    "StudentT",
+]

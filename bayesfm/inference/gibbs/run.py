@@ -81,7 +81,7 @@ def gibbs(
     >>> from bayesfm.design import Block, Design
     >>> from bayesfm.inference.chains import ChainOptions
     >>> from bayesfm.inference.gibbs.run import gibbs
-    from bayesfm.model import default_spec
+    >>> from bayesfm.model import default_spec
     >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
     >>> y = np.array([1.0, 2.0, 4.0, 5.0])
     >>> options = ChainOptions(num_warmup=10, num_samples=20, progress=False)

@@ -12,6 +12,7 @@ Gandy & Scott (2020), Unit testing for MCMC and other Monte Carlo methods, arXiv
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,11 +27,12 @@ from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_sites
-from bayesfm.likelihoods import Gaussian
+from bayesfm.likelihoods import Gaussian, Likelihood
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Intercept, NormalGamma
 from tests.design.strategies import naive_rows
+from tests.likelihoods.reference import reference
 from tests.statistics import ks
 
 type Sites = dict[str, Any]
@@ -76,6 +78,18 @@ def _values(rng: np.random.Generator, m: int, p: int) -> np.ndarray:
     return X
 
 
+MILD = {
+    "prior_w": NormalGamma(a0=12.0, b0=3.0, beta0=2.0, mu0=0.2),
+    "prior_v": NormalGamma(a0=14.0, b0=3.0, beta0=1.5, mu0=-0.1),
+}
+
+
+def row_data(likelihood: Likelihood, n: int) -> dict[str, np.ndarray]:
+    """Other row data for every row."""
+    values = {"trials": np.resize([1.0, 3.0, 2.0], n), "exposure": np.resize([1.0, 0.5, 3.0], n)}
+    return {name: values[name] for name in likelihood.row_data}
+
+
 @lru_cache
 def problem(
     kind: str,
@@ -86,6 +100,7 @@ def problem(
     tile: int = 1 << 17,
     mu0_v: float = -0.3,
     native: bool = False,
+    likelihood: Likelihood | None = None,
 ) -> Problem:
     """A problem with 20 rows and 7 or 8 features in two or three prior groups.
 
@@ -94,44 +109,64 @@ def problem(
     """
     spec = ModelSpec(
         predictor=FM(rank),
-        likelihood=Gaussian(a0=6.0, b0=4.0),
         prior_w=NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
         prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
         intercept=Intercept(mean=0.7, precision=2.0),
+        likelihood=Gaussian(a0=6.0, b0=4.0),
     )
+    if likelihood is not None:  # eta has to stay where y still says something
+        intercept = Intercept(mean=0.3, precision=4.0) if likelihood.identifies_intercept else None
+        spec = replace(spec, likelihood=likelihood, intercept=intercept, **MILD)
     design = DESIGNS[kind](np.random.default_rng(0))
     n = design.num_rows
-    weight = np.resize([2.0, 0.0, 0.5, 1.0], n) if weighted else np.ones(n)
+    weights = [2.0, 0.0, 0.5, 1.0] if likelihood is None else [1.0, 0.0, 1.0]
+    weight = np.resize(weights, n) if weighted else np.ones(n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout_module, "CHUNK_LENGTHS", (2,))  # less to compile, and several chunks per owner
         layout = jax.tree.map(jnp.asarray, layout_module.build_layout(design, tile=tile, native=native))
     data = GibbsData(layout, jnp.zeros(layout.num_padded), _padded(jnp.asarray(weight), layout.num_padded))
+    rows = row_data(spec.likelihood, n)
+    data = data._replace(rows={name: _padded(x, layout.num_padded, 1.0) for name, x in rows.items()})
     return Problem(spec, design, weight, data, factor_block)
 
 
-def _padded(x: jax.Array, size: int) -> jax.Array:
-    return jnp.pad(jnp.asarray(x, jnp.float32), (0, size - x.shape[0]))
+def _padded(x: jax.Array, size: int, fill: float = 0.0) -> jax.Array:
+    return jnp.pad(jnp.asarray(x, jnp.float32), (0, size - x.shape[0]), constant_values=fill)
 
 
 def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tuple[Sites, np.ndarray]:
     """Sites and responses drawn from the model, ``num`` of each, in NumPy: nothing of it is what is tested."""
     spec, weight, group = problem.spec, problem.weight, problem.design.groups
-    G, p, k, n = len(problem.design.group_names), len(group), spec.predictor.rank, len(weight)
+    G, n = len(problem.design.group_names), len(weight)
+    sites: Sites = {}
+    if spec.intercept is not None:
+        sites["w0"] = rng.normal(spec.intercept.mean, spec.intercept.precision**-0.5, num)
+    if not isinstance(spec.likelihood, Gaussian):
+        sites |= reference(spec.likelihood).draw_params(rng, num)
+        sites |= _draw_features(spec, group, G, rng, num)
+        eta, rows = _eta(naive_rows(problem.design), sites), row_data(spec.likelihood, n)
+        y = reference(spec.likelihood).draw(rng, eta, sites, rows)
+        return sites, np.where(weight > 0, y, 1.0)
     # A row of weight c has the density N(y | eta, 1/alpha)^c. As a density of y it is N(eta, 1/(c alpha)) times
     # alpha^((c - 1)/2) and a constant, so that the factors of alpha belong to the prior from which alpha is drawn.
     surplus = (weight[weight > 0] - 1).sum()
     alpha = rng.gamma((spec.likelihood.a0 + surplus) / 2, 2 / spec.likelihood.b0, num)
-    w0 = rng.normal(spec.intercept.mean, spec.intercept.precision**-0.5, num)
-    sites = {"alpha": alpha, "w0": w0}
+    sites |= {"alpha": alpha, **_draw_features(spec, group, G, rng, num)}
+    scale = (alpha[:, None] * np.where(weight > 0, weight, 1.0)) ** -0.5
+    y = _eta(naive_rows(problem.design), sites) + scale * rng.normal(size=(num, n))
+    # Rows of weight zero say nothing of theta, nor theta of them.
+    return sites, np.where(weight > 0, y, 100.0)
+
+
+def _draw_features(spec: ModelSpec, group: np.ndarray, G: int, rng: np.random.Generator, num: int) -> Sites:
+    sites: Sites = {}
+    p, k = len(group), spec.predictor.rank
     for x, prior, shape in (("w", spec.prior_w, ()), ("v", spec.prior_v, (k,))):
         lam = rng.gamma(prior.a0 / 2, 2 / prior.b0, (num, G, *shape))
         mu = rng.normal(prior.mu0, (prior.beta0 * lam) ** -0.5)
         values = rng.normal(size=(num, p, *shape)) / np.sqrt(lam[:, group]) + mu[:, group]
         sites |= {f"lambda_{x}": lam, f"mu_{x}": mu, x: values}
-    scale = (alpha[:, None] * np.where(weight > 0, weight, 1.0)) ** -0.5
-    y = _eta(naive_rows(problem.design), sites) + scale * rng.normal(size=(num, n))
-    # Rows of weight zero say nothing of theta, nor theta of them.
-    return sites, np.where(weight > 0, y, 100.0)
+    return sites
 
 
 def eta_of(problem: Problem, sites: Sites) -> np.ndarray:
@@ -142,7 +177,8 @@ def eta_of(problem: Problem, sites: Sites) -> np.ndarray:
 def _eta(X: np.ndarray, s: Sites) -> np.ndarray:
     q = np.einsum("np,cpk->cnk", X, s["v"], optimize=True)
     pairs = (q**2).sum(2) - (s["v"] ** 2).sum(2) @ (X**2).T
-    return s["w0"][:, None] + s["w"] @ X.T + 0.5 * pairs
+    w0 = s["w0"][:, None] if "w0" in s else 0.0
+    return w0 + s["w"] @ X.T + 0.5 * pairs
 
 
 def _run(
@@ -225,25 +261,36 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     """Functions of parameters and data, one value per chain, in float64."""
     X, group, weight, spec = naive_rows(problem.design), problem.design.groups, problem.weight, problem.spec
     s = {name: np.asarray(x, np.float64) for name, x in sites.items()}
-    y, w, v, alpha = np.asarray(y, np.float64), s["w"], s["v"], s["alpha"]
+    y, w, v = np.asarray(y, np.float64), s["w"], s["v"]
+    alpha = s.get("alpha", np.ones(len(y)))
+    w0 = s.get("w0", np.zeros(len(y)))
+    rows, gaussian = row_data(spec.likelihood, len(weight)), isinstance(spec.likelihood, Gaussian)
     q = v[:, :, 0] @ X.T  # of the first factor
     eta = _eta(X, s)
-    e = np.where(weight > 0, y - eta, 0.0)
+    mean = eta if gaussian else reference(spec.likelihood).mean(eta, s, rows)
+    e = np.where(weight > 0, y - mean, 0.0)
     seen = np.flatnonzero(weight > 0)
     mu_w, lambda_w = s["mu_w"], s["lambda_w"]
     mu_v, lambda_v = s["mu_v"], s["lambda_v"]
-    log_likelihood = (weight * stats.norm.logpdf(e, 0, alpha[:, None] ** -0.5)).sum(1)
+    if gaussian:
+        log_likelihood = (weight * stats.norm.logpdf(e, 0, alpha[:, None] ** -0.5)).sum(1)
+    else:
+        log_likelihood = (weight * reference(spec.likelihood).log_density(y, eta, s, rows)).sum(1)
     square_w = lambda_w[:, group] * (w - mu_w[:, group]) ** 2
     square_v = lambda_v[:, group] * (v - mu_v[:, group]) ** 2
+    params = {name: s[name] for name in spec.likelihood.dims}
     out = {
-        "w0": s["w0"],
-        "alpha": alpha,
+        **({"w0": w0} if spec.intercept is not None else {}),
+        **{name: x for name, x in params.items() if x.ndim == 1},
         "log likelihood": log_likelihood,
         "log joint": log_likelihood + _log_prior(spec, s, square_w, square_v, group),
         "alpha sum e^2": alpha * (weight * e**2).sum(1),
-        "w0 alpha sum e": s["w0"] * alpha * (weight * e).sum(1),
+        "w0 alpha sum e": (w0 + eta[:, seen[0]]) * alpha * (weight * e).sum(1),
     }
+    for name, x in params.items():
+        out |= _columns(name, x) | _columns(f"{name} sum e", x.reshape(len(x), -1) * e.sum(1, keepdims=True))
     out |= _columns("eta", eta[:, seen[:4]])
+    out |= _columns("eta e", eta[:, seen] * e[:, seen])
     out |= _columns("alpha e^2", alpha[:, None] * e[:, seen] ** 2)
     out |= _columns("lambda_w", lambda_w) | _columns("lambda_v", lambda_v)
     out |= _columns("mu_w", mu_w) | _columns("mu_v", mu_v)
@@ -260,8 +307,13 @@ def _log_prior(
     spec: ModelSpec, s: Sites, square_w: np.ndarray, square_v: np.ndarray, group: np.ndarray
 ) -> np.ndarray:
     """Log prior density of every chain."""
-    lp = stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
-    lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
+    lp = np.zeros(len(s["w"]))
+    if spec.intercept is not None:
+        lp = lp + stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
+    if isinstance(spec.likelihood, Gaussian):
+        lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
+    else:
+        lp = lp + reference(spec.likelihood).log_prior(s)
     for x, square, prior in (("w", square_w, spec.prior_w), ("v", square_v, spec.prior_v)):
         lam, mu = s[f"lambda_{x}"], s[f"mu_{x}"]
         hyper = stats.gamma.logpdf(lam, prior.a0 / 2, scale=2 / prior.b0)

@@ -1,0 +1,172 @@
+"""Likelihoods of counts, with exposure: E[y_n] = exposure_n exp(eta_n)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.nn import log_sigmoid
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Float, Key
+
+from bayesfm._checks import check_positive
+from bayesfm._pytree import pytree
+from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
+from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
+from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson
+from bayesfm.likelihoods.newton import newton_metropolis
+from bayesfm.likelihoods.response import check_whole_numbers
+from bayesfm.sums import total
+
+__all__ = ["NegativeBinomial", "Poisson"]
+
+
+class _Counts(Likelihood):
+    @property
+    def row_data(self) -> dict[str, float | None]:
+        """``exposure``, one where nothing is said."""
+        return {"exposure": 1.0}
+
+    def validate(
+        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Whole numbers, and an exposure above zero."""
+        exposure = np.asarray((rows or {}).get("exposure", 1.0))
+        if not np.all(exposure > 0):
+            wrong = exposure[~(exposure > 0)].flat[0]
+            raise ValueError(
+                f"exposure must be > 0, got {wrong:g}: leave out rows that nothing could happen in"
+            )
+        return check_whole_numbers("y", y)
+
+    def expected_eta(
+        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
+    ) -> tuple[float, float]:
+        """Log of the overall rate (half an event added), and one: rates differ by a factor of e."""
+        weight = np.ones(len(y)) if weight is None else weight
+        rate = (np.sum(weight * y) + 0.5) / np.sum(weight * rows["exposure"])
+        return float(np.log(rate)), 1.0
+
+
+@pytree()
+@dataclass(frozen=True)
+class Poisson(_Counts):
+    """y_n ~ Poisson(exposure_n exp(eta_n)).
+
+    There is no exact augmentation with finitely many variables, so no Gibbs sweep: use NUTS, or
+    :class:`NegativeBinomial`, whose large concentration is Poisson.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from bayesfm.likelihoods import Poisson
+    >>> float(Poisson().distribution(jnp.zeros(()), {}, {"exposure": jnp.array(3.0)}).mean)
+    3.0
+    """
+
+    conjugate: ClassVar[bool] = False
+
+    def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
+        """Poisson with mean exposure exp(eta)."""
+        return LogPoisson(eta + jnp.log(rows["exposure"]))
+
+
+@pytree()
+@dataclass(frozen=True)
+class NegativeBinomial(_Counts):
+    """Overdispersed counts: mean m_n = exposure_n exp(eta_n), variance m_n + m_n^2 / concentration.
+
+    The concentration is drawn with the Pólya-Gamma variables integrated out.
+
+    Parameters
+    ----------
+    shape, rate : float
+        Prior of the concentration, Gamma(shape, rate).
+
+    References
+    ----------
+    Polson, Scott & Windle (2013), Bayesian inference for logistic models using Pólya-Gamma latent variables, JASA 108.
+
+    Examples
+    --------
+    >>> from bayesfm.likelihoods import NegativeBinomial
+    >>> NegativeBinomial().row_data
+    {'exposure': 1.0}
+    """
+
+    shape: float = 2.0
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "rate"):
+            check_positive(f"NegativeBinomial({name}=)", getattr(self, name))
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """``concentration``."""
+        return {"concentration": ()}
+
+    def prior(self) -> dict[str, dist.Distribution]:
+        """Gamma prior of the concentration."""
+        return {"concentration": dist.Gamma(self.shape, self.rate)}
+
+    def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
+        """Negative binomial with mean exposure exp(eta)."""
+        return LogNegativeBinomial(eta + jnp.log(rows["exposure"]), params["concentration"])
+
+    def initial(self, observed: Observed) -> Params:
+        """The prior's mean."""
+        return {"concentration": jnp.asarray(self.shape / self.rate, observed.y.dtype)}
+
+    def update(
+        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+    ) -> Params:
+        """A Metropolis step in the log of the concentration."""
+        y, weight, rows = observed
+        log_mean = eta + jnp.log(rows["exposure"])
+
+        def row(u: Array, y: Array, log_mean: Array) -> Array:
+            """Log probability of a count but for constants, u = log concentration."""
+            r, psi = jnp.exp(u), log_mean - u
+            return gammaln(y + r) - gammaln(r) + y * log_sigmoid(psi) + r * log_sigmoid(-psi)
+
+        def rest(u: Array) -> Array:
+            return self.log_prior({"concentration": jnp.exp(u)}) + u
+
+        slope, bend = jax.grad(row), jax.grad(jax.grad(row))
+
+        def over_rows(of: Array) -> Array:
+            return total(weight, y, log_mean, of=lambda c, y, m: jnp.where(c > 0, c * of(y, m), 0.0))
+
+        def derivatives(u: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+            first = jax.grad(rest)(u[0]) + over_rows(jax.vmap(lambda y, m: slope(u[0], y, m)))
+            second = jax.grad(jax.grad(rest))(u[0]) + over_rows(jax.vmap(lambda y, m: bend(u[0], y, m)))
+            return first[None], second[None, None]
+
+        def log_ratio(u: Float[Array, " d"], new: Float[Array, " d"]) -> Float[Array, ""]:
+            return rest(new[0]) - rest(u[0]) + over_rows(lambda y, m: row(new[0], y, m) - row(u[0], y, m))
+
+        u = jnp.log(params["concentration"])[None]
+        return {"concentration": jnp.exp(newton_metropolis(key, u, derivatives, log_ratio)[0])}
+
+    def augment(
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """omega ~ PG(c (y + r), psi) with psi = eta + log exposure - log r, of which z is the working response."""
+        y, weight, rows = observed
+        r = params["concentration"]
+        offset = jnp.log(rows["exposure"]) - jnp.log(r)
+        kappa = 0.5 * weight * (y - r)
+        omega, z = polya_gamma_augmentation(key, weight * (y + r), kappa, eta + offset, native=native)
+        return omega, z - offset

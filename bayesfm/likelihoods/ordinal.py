@@ -1,0 +1,243 @@
+"""Ordered classes: a latent variable around eta falls between cut-points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from bayesfm._checks import check_count, check_positive
+from bayesfm._pytree import pytree
+from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
+from bayesfm.likelihoods.distributions import FAR, LINKS, InducedDirichlet, Ordinal, log_interval
+from bayesfm.likelihoods.newton import newton_metropolis, second_order
+from bayesfm.likelihoods.response import check_zero_one_weight
+from bayesfm.random import truncated_normal
+from bayesfm.sums import total
+
+__all__ = ["OrdinalLogit", "OrdinalProbit"]
+
+
+class _Ordinal(Likelihood):
+    num_classes: int
+    concentration: float
+    scale: float
+    link: ClassVar[str]
+    identifies_intercept: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_count(f"{name}(num_classes=)", self.num_classes, minimum=2)
+        for field in ("concentration", "scale"):
+            check_positive(f"{name}({field}=)", getattr(self, field))
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """``cutpoints``, one less than classes."""
+        return {"cutpoints": ("cutpoint",)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of cut-points."""
+        return {"cutpoint": self.num_classes - 1}
+
+    @classmethod
+    def for_response(cls, y: np.ndarray, weight: np.ndarray | None = None) -> Self:
+        """As many classes as the largest code says."""
+        return cls(num_classes=max(2, int(np.max(y)) + 1))
+
+    def validate(
+        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Codes 0, ..., num_classes - 1; not every class has to occur."""
+        y = np.asarray(y, np.float64)
+        wrong = ~((y >= 0) & (y <= self.num_classes - 1) & (y == np.round(y)))
+        if wrong.any():
+            raise ValueError(
+                f"{type(self).__name__}(num_classes={self.num_classes}) needs y of 0, ..., {self.num_classes - 1}, got "
+                f"{y[wrong].flat[0]:g}: FMOrdinal takes classes of any coding"
+            )
+        return y
+
+    def expected_eta(
+        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
+    ) -> tuple[float, float]:
+        """Zero, and the standard deviation of the latent noise."""
+        return 0.0, 1.0 if self.link == "probit" else float(np.pi / np.sqrt(3))
+
+    def prior(self) -> dict[str, dist.Distribution]:
+        """Dirichlet class probabilities of a typical row."""
+        return {"cutpoints": InducedDirichlet(self.num_classes, self.concentration, self.scale, self.link)}
+
+    def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
+        """Class c with probability F(cut_c - eta) - F(cut_{c-1} - eta)."""
+        return Ordinal(eta, params["cutpoints"], self.link)
+
+    def initial(self, observed: Observed) -> Params:
+        """Quantiles of the shares of the classes, each class given one more row."""
+        y, weight, _ = observed
+        classes = jnp.arange(self.num_classes)
+        share = jax.vmap(lambda c: 1.0 + total(weight, y, of=lambda w, y: w * (y == c)))(classes)
+        below = jnp.cumsum(share)[:-1] / jnp.sum(share)
+        return {"cutpoints": (self.scale * LINKS[self.link].quantile(below)).astype(y.dtype)}
+
+
+@pytree(static=("num_classes",))
+@dataclass(frozen=True)
+class OrdinalLogit(_Ordinal):
+    """Ordered classes with logistic latent noise (proportional odds). For NUTS; Gibbs has :class:`OrdinalProbit`.
+
+    Parameters
+    ----------
+    num_classes : int
+        C, with codes 0, ..., C - 1.
+    concentration : float, default=1.0
+        Of the Dirichlet prior of the class probabilities of a typical row.
+    scale : float, default=sqrt(2)
+        Spread of a typical row's latent variable, in units of the noise.
+
+    References
+    ----------
+    McCullagh (1980), Regression models for ordinal data, JRSS B 42.
+
+    Examples
+    --------
+    >>> from bayesfm.likelihoods import OrdinalLogit
+    >>> OrdinalLogit(num_classes=5).sizes
+    {'cutpoint': 4}
+    """
+
+    num_classes: int = 2
+    concentration: float = 1.0
+    scale: float = 2**0.5
+
+    link: ClassVar[str] = "logit"
+    conjugate: ClassVar[bool] = False
+
+
+@pytree(static=("num_classes",))
+@dataclass(frozen=True)
+class OrdinalProbit(_Ordinal):
+    """Ordered classes with normal latent noise; cut-points are drawn with the latent variables integrated out.
+
+    There is no intercept: it would be a shift of all cut-points.
+
+    Parameters
+    ----------
+    num_classes : int
+        C, with codes 0, ..., C - 1. Classes that do not occur are allowed.
+    concentration : float, default=1.0
+        Of the Dirichlet prior of the class probabilities of a typical row.
+    scale : float, default=sqrt(2)
+        Spread of a typical row's latent variable, in units of the noise.
+
+    References
+    ----------
+    Albert & Chib (1993), Bayesian analysis of binary and polychotomous response data, JASA 88.
+    Albert & Chib (2001), Sequential ordinal modeling with applications to survival data, Biometrics 57.
+
+    Examples
+    --------
+    >>> from bayesfm.likelihoods import OrdinalProbit
+    >>> OrdinalProbit(num_classes=5).sizes
+    {'cutpoint': 4}
+    """
+
+    num_classes: int = 2
+    concentration: float = 1.0
+    scale: float = 2**0.5
+
+    link: ClassVar[str] = "probit"
+
+    def validate(
+        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Codes 0, ..., num_classes - 1, with weights of 0 or 1."""
+        check_zero_one_weight("OrdinalProbit", weight, "repeat the rows")
+        return super().validate(y, weight, rows)
+
+    def update(
+        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+    ) -> Params:
+        """A Metropolis step in the first cut-point and the logs of the gaps, the latent variables integrated out."""
+        y, weight, _ = observed
+        prior = self.prior()["cutpoints"]
+
+        def cutpoints_of(u: Float[Array, " c"]) -> Float[Array, " c"]:
+            return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])]))
+
+        def rest(u: Float[Array, " c"]) -> Float[Array, ""]:
+            """Log prior density of u: that of the cut-points, and the Jacobian of the gaps."""
+            return prior.log_prob(cutpoints_of(u)) + jnp.sum(u[1:])
+
+        def derivatives(u: Float[Array, " c"]) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
+            cut = cutpoints_of(u)
+            taylor = second_order(cut, *cutpoint_derivatives(y, weight, eta, cut))
+
+            def f(u: Float[Array, " c"]) -> Float[Array, ""]:
+                return rest(u) + taylor(cutpoints_of(u))
+
+            return jax.grad(f)(u), jax.hessian(f)(u)
+
+        def log_ratio(u: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, ""]:
+            before, after = (class_edges(y, cutpoints_of(x)) for x in (u, new))
+
+            def term(c: Array, eta: Array, *edges: Array) -> Array:
+                a, b, new_a, new_b = (e - eta for e in edges)
+                link = LINKS["probit"]
+                return jnp.where(c > 0, log_interval(link, new_a, new_b) - log_interval(link, a, b), 0.0) * c
+
+            return rest(new) - rest(u) + total(weight, eta, *before, *after, of=term)
+
+        cut = params["cutpoints"]
+        u = jnp.concatenate([cut[:1], jnp.log(jnp.diff(cut))])
+        return {"cutpoints": cutpoints_of(newton_metropolis(key, u, derivatives, log_ratio))}
+
+    def augment(
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """(1, z) with z ~ N(eta, 1) between the cut-points of the class."""
+        y, weight, _ = observed
+        lower, upper = class_edges(y, params["cutpoints"], jnp.inf)
+        return weight, truncated_normal(key, eta, lower, upper, native=native)
+
+
+def class_edges(
+    y: Float[Array, " n"], cutpoints: Float[Array, " c"], far: float = FAR
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Cut-points below and above each row's class."""
+    end = jnp.full((1,), far, cutpoints.dtype)
+    code = y.astype(jnp.int32)
+    return jnp.concatenate([-end, cutpoints])[code], jnp.concatenate([cutpoints, end])[code]
+
+
+def cutpoint_derivatives(
+    y: Float[Array, " n"], weight: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
+) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
+    """Gradient and Hessian of the log-likelihood by the cut-points of a probit model.
+
+    With p = Phi(b) - Phi(a), A = phi(a)/p and B = phi(b)/p the derivatives of log p are B by the upper cut-point, -A
+    by the lower one, -b B - B^2, a A - A^2 and A B.
+    """
+    lower, upper = class_edges(y, cutpoints)
+    a, b = lower - eta, upper - eta
+    log_p = log_interval(LINKS["probit"], a, b)
+    A, B = (jnp.exp(LINKS["probit"].log_density(x) - log_p) for x in (a, b))
+    terms = jnp.where(weight > 0, weight * jnp.stack([B, -A, -b * B - B * B, a * A - A * A, A * B]), 0.0)
+    of_class = (y.astype(jnp.int32)[:, None] == jnp.arange(len(cutpoints) + 1)).astype(terms.dtype)
+    up, down, up2, down2, both = jnp.matmul(terms, of_class, precision=lax.Precision.HIGHEST)
+    off = jnp.diag(both[1:-1], 1)
+    return up[:-1] + down[1:], jnp.diag(up2[:-1] + down2[1:]) + off + off.T
