@@ -1,0 +1,200 @@
+"""Polya-Gamma variables PG(b, c) (Polson, Scott & Windle 2013), for any real b >= 0 and any c.
+
+With m = ceil(b) - 1 and h = b - m, PG(b, c) is the sum of independent PG(h, c), 0 < h <= 1, and PG(m, c).
+
+**PG(h, c) = X / 4 by rejection.** The density of X has an alternating series around zero (Biane, Pitman & Yor 2001):
+
+    f(x) e^{-z^2 x / 2},  z = |c| / 2,   f(x) = L(x) A(x),   L(x) = 2^h h (2 pi x^3)^(-1/2) e^{-h^2 / 2x},
+    A(x) = sum_n (-1)^n (2n + h) / h  Gamma(n + h) / (Gamma(h) n!)  e^{-2n (n + h) / x} .
+
+The envelope is L(x) below CUT = 2 / pi, and L(CUT) e^{-pi^2 (x - CUT) / 8} above. For h = 1 that is Devroye's (2009),
+and theta's functional equation turns f / envelope into one expression on either side; 99.9 % of proposals are accepted.
+For h < 1 at least 89 % are.
+
+Proposals are drawn by inversion from one uniform. Below CUT, L(x) e^{-z^2 x / 2} is an inverse Gaussian density. With
+s = h / sqrt(x) and y = s - h z / s its distribution function is a sum of two normal tails; over phi(y) they are Mills
+ratios R, and the hazard solver of the truncated normals works on
+
+    D(tau) = phi(tau) (R(tau) +- R(sqrt(tau^2 + 4 h z))),    + for y = tau, - for y = -tau (from the other end).
+
+**PG(m, c)** is a sum of gammas, see ``gamma_sums.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from bayesfm.random.gamma_sums import sum_of_gammas
+from bayesfm.random.tails import halley_steps, mills_ratio, quadratic_start, uniform_pair
+
+__all__ = ["polya_gamma"]
+
+CUT = 2 / math.pi
+"""Where both halves of the envelope meet: with h = 1 the two series for f begin with the same value there."""
+
+
+def polya_gamma(
+    key: Key[Array, ""], b: ArrayLike, c: ArrayLike, *, native: bool = False
+) -> Float[Array, "..."]:
+    """Draw from PG(b, c), elementwise; the arguments broadcast.
+
+    Parameters
+    ----------
+    key : typed JAX key
+    b : number or array
+        Shape, zero or more. PG(0, c) is zero; where b is negative the draw is NaN. The Python number 1 (one trial per
+        row) is the quick case, and integers are quicker than floating-point numbers.
+    c : array
+        Tilt, of either sign.
+    native : bool
+        Whether compiled kernels for the CPU may be used, where there is one for the case at hand.
+
+    Returns
+    -------
+    array of the broadcast shape
+
+    Notes
+    -----
+    For b <= 1 the law is exact up to rounding. For b > 1 one part of the sum is exact, and the distribution function of
+    the other differs from that of PG(m, c) by at most 2.1e-5 (m = 1 and |c| near 12; 1e-6 where |c| < 2 or m > 5):
+    measured by Fourier inversion of both characteristic functions.
+
+    References
+    ----------
+    Polson, Scott & Windle (2013), JASA 108; Devroye (2009), On exact simulation algorithms for some distributions
+    related to Jacobi theta functions, Statistics & Probability Letters 79; Windle, Polson & Scott (2014),
+    arXiv:1405.0506.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from bayesfm.random import polya_gamma
+    >>> omega = polya_gamma(jax.random.key(0), 1, jnp.full(100_000, 2.0))
+    >>> round(float(omega.mean()), 2), round(0.25 * float(jnp.tanh(1.0)), 2)
+    (0.19, 0.19)
+    """
+    one = isinstance(b, int | float | np.number) and b == 1
+    whole = one or jnp.issubdtype(jnp.result_type(b), jnp.integer)
+    dtype = jnp.promote_types(jnp.result_type(b, c), jnp.float32)
+    b, z = jnp.broadcast_arrays(jnp.asarray(b, dtype), jnp.abs(jnp.asarray(c, dtype)) / 2)
+    if one:
+        return _first(key, jnp.ones((), dtype), z, whole=True)
+    key_first, key_rest = jax.random.split(key)
+    m = jnp.ceil(jnp.maximum(b, 1)) - 1
+    omega = _first(key_first, jnp.clip(b - m, 1e-6, 1), z, whole) + sum_of_gammas(key_rest, m, 2 * z)
+    return jnp.where(b > 0, omega, jnp.where(b == 0, 0, jnp.nan))
+
+
+def _first(key: Key[Array, ""], h: Array, z: Float[Array, "*shape"], whole: bool) -> Float[Array, "*shape"]:
+    """PG(h, 2z), 0 < h <= 1; ``whole`` says that h is 1 everywhere."""
+    envelope = _envelope(h, z)
+
+    def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, x, waiting = state
+        key_x, key_accept = jax.random.split(jax.random.fold_in(key, i))
+        proposal = _propose(*uniform_pair(key_x, z.shape, z.dtype), h, z, envelope)
+        u, _ = uniform_pair(key_accept, z.shape, z.dtype)
+        ratio = _ratio_whole(proposal) if whole else _ratio(proposal, h)
+        return i + 1, jnp.where(waiting, proposal, x), waiting & ~(u <= ratio)
+
+    start = attempt((jnp.int32(0), jnp.zeros_like(z), jnp.ones(z.shape, bool)))
+    _, x, _ = lax.while_loop(lambda s: s[2].any(), attempt, start)
+    return x / 4
+
+
+class _Envelope(NamedTuple):
+    """Masses over a common factor, and where the inversion begins."""
+
+    p_right: Array  # mass above CUT
+    p_left: Array
+    beyond: Array  # 1 - p_right - p_left where the normal tails are not scaled (y0 < 0), else unused
+    y0: Array  # y at CUT
+    rate: Array  # of the exponential above CUT
+    near: Array  # Mills ratio at max(y0, 0), and at its mirror image sqrt(y^2 + 4 h z)
+    far: Array
+
+
+def _envelope(h: Array, z: Array) -> _Envelope:
+    s0 = h / math.sqrt(CUT)
+    y0, mirror = s0 - h * z / s0, s0 + h * z / s0
+    rate = math.pi**2 / 8 + z * z / 2
+    right = h * CUT**-1.5 / rate
+    at_y0, at_mirror = mills_ratio(jnp.abs(y0)), mills_ratio(mirror)
+    phi = jnp.exp(-y0 * y0 / 2) / math.sqrt(2 * math.pi)
+    tail = y0 >= 0
+    left = jnp.where(tail, at_y0 + at_mirror, 1 - phi * (at_y0 - at_mirror))
+    beyond = phi * (at_y0 - at_mirror - right)
+    near = jnp.where(tail, at_y0, math.sqrt(math.pi / 2))
+    far = jnp.where(tail, at_mirror, mills_ratio(2 * jnp.sqrt(h * z)))
+    return _Envelope(jnp.where(tail, right, phi * right), left, beyond, y0, rate, near, far)
+
+
+def _propose(u: Array, v: Array, h: Array, z: Array, e: _Envelope) -> Array:
+    """x from the envelope by inversion; v = 1 - u, and u is next to zero where x is largest."""
+    total = e.p_right + e.p_left
+    is_right = u * total < e.p_right
+    right = CUT - jnp.log(u * total / e.p_right) / e.rate
+
+    tail = e.y0 >= 0
+    # Where y0 < 0: mass above y, and below it without cancellation.
+    above, below = v * total, u + v * e.beyond
+    upper = tail | (above < (e.near + e.far) / math.sqrt(2 * math.pi))
+    sign = jnp.where(upper, 1.0, -1.0).astype(z.dtype)
+    base = e.near + sign * e.far
+    scaled = jnp.where(upper, above, below) * (math.sqrt(2 * math.pi) / base)
+    E = -jnp.log(jnp.where(tail, above / e.p_left, scaled))
+    tau, root = _solve(jnp.maximum(E, 0), sign, h * z, jnp.maximum(e.y0, 0), base)
+    s = (tau + root) / 2
+    left = jnp.where(upper, h / s, s / z) ** 2
+    return jnp.where(is_right, right, jnp.minimum(left, CUT))
+
+
+def _solve(E: Array, sign: Array, hz: Array, y: Array, base: Array) -> tuple[Array, Array]:
+    """The tau >= y with log D(y) - log D(tau) = E, by Halley's method, and sqrt(tau^2 + 4 hz).
+
+    The hazard is (1 +- tau / root) / (R(tau) +- R(root)), and its logarithm has the derivative
+    hazard - tau +- 4 hz / root^3 / (1 +- tau / root).
+    """
+
+    def derivatives(tau: Array) -> tuple[Array, Array, Array]:
+        root = jnp.sqrt(tau * tau + 4 * hz)
+        ratio = mills_ratio(tau) + sign * mills_ratio(root)
+        weight = 1 + sign * tau / root
+        hazard = weight / ratio
+        return ratio, hazard, hazard - tau + sign * 4 * hz / (root * root * root * weight)
+
+    _, hazard, growth = derivatives(y)
+    tau = y + quadratic_start(E, hazard, jnp.clip(growth / hazard, 0, None))
+    for _ in range(halley_steps(E.dtype)):
+        ratio, hazard, growth = derivatives(tau)
+        step = ((tau - y) * (tau + y) / 2 - jnp.log(ratio / base) - E) / hazard
+        tau = jnp.maximum(tau - step / (1 - step * growth / 2), y)
+    return tau, jnp.sqrt(tau * tau + 4 * hz)
+
+
+def _ratio_whole(x: Array) -> Array:
+    """f / envelope for h = 1: below CUT by the series A, above by its mirror image; what is left out is below 1e-25."""
+    e = jnp.exp(-jnp.where(x < CUT, 4 / x, math.pi**2 * x))
+    return 1 - e * (3 - e * e * (5 - 7 * e * e * e))
+
+
+def _ratio(x: Array, h: Array) -> Array:
+    """f / envelope for 0 < h <= 1."""
+    q = jnp.exp(-2 / x)
+    q_h, q_2 = q**h, q * q
+    power, factor, coefficient = jnp.ones_like(x), q * q_h, jnp.ones_like(h)
+    A = jnp.ones_like(x)
+    for n in range(1, 13 if x.dtype == jnp.float32 else 29):
+        coefficient = coefficient * (n - 1 + h) / n
+        power = power * factor  # exp(-2n (n + h) / x)
+        factor = factor * q_2
+        A += (-1) ** n * coefficient * (2 * n + h) / h * power
+    right = jnp.exp(math.pi**2 / 8 * (x - CUT) + h * h / 2 * (1 / CUT - 1 / x)) * (CUT / x) ** 1.5
+    return jnp.clip(A * jnp.where(x < CUT, 1, right), 0, 1)
