@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax import lax
 from jaxtyping import Array, Float, Key
 from scipy.special import logit, ndtri
 
@@ -133,7 +134,17 @@ class BernoulliLogit(Likelihood):
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """omega ~ PG(c, eta), z = c (y - 1/2) / omega."""
         y, weight, _ = observed
-        return polya_gamma_augmentation(key, weight, weight * (y - 0.5), eta, native=native)
+        kappa = weight * (y - 0.5)
+
+        def each_row_once() -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+            omega = polya_gamma(key, 1, eta, native=native)
+            return weight * omega, kappa / omega
+
+        def weighted() -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+            return polya_gamma_augmentation(key, weight, kappa, eta, native=native)
+
+        once = jnp.all((weight == 0) | (weight == 1))  # the quick case
+        return lax.cond(once, each_row_once, weighted)
 
 
 def polya_gamma_augmentation(

@@ -140,16 +140,18 @@ class NegativeBinomial(_Counts):
 
         slope, bend = jax.grad(row), jax.grad(jax.grad(row))
 
-        def over_rows(of: Array) -> Array:
-            return total(weight, y, log_mean, of=lambda c, y, m: jnp.where(c > 0, c * of(y, m), 0.0))
+        def over_rows(values: Float[Array, " n"]) -> Float[Array, ""]:
+            return total(jnp.where(weight > 0, weight * values, 0.0))
 
         def derivatives(u: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-            first = jax.grad(rest)(u[0]) + over_rows(jax.vmap(lambda y, m: slope(u[0], y, m)))
-            second = jax.grad(jax.grad(rest))(u[0]) + over_rows(jax.vmap(lambda y, m: bend(u[0], y, m)))
+            first = jax.grad(rest)(u[0]) + over_rows(jax.vmap(slope, (None, 0, 0))(u[0], y, log_mean))
+            second = jax.grad(jax.grad(rest))(u[0]) + over_rows(
+                jax.vmap(bend, (None, 0, 0))(u[0], y, log_mean)
+            )
             return first[None], second[None, None]
 
         def log_ratio(u: Float[Array, " d"], new: Float[Array, " d"]) -> Float[Array, ""]:
-            return rest(new[0]) - rest(u[0]) + over_rows(lambda y, m: row(new[0], y, m) - row(u[0], y, m))
+            return rest(new[0]) - rest(u[0]) + over_rows(row(new[0], y, log_mean) - row(u[0], y, log_mean))
 
         u = jnp.log(params["concentration"])[None]
         return {"concentration": jnp.exp(newton_metropolis(key, u, derivatives, log_ratio)[0])}

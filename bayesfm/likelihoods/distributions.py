@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +12,21 @@ from jax.scipy.special import gammaln, log_ndtr, logit, ndtr, ndtri
 from jaxtyping import Array, Float, Key
 from numpyro.distributions import Distribution, constraints
 
+from bayesfm.random import mills_ratio
+
 __all__ = ["LINKS", "InducedDirichlet", "Link", "LogNegativeBinomial", "LogPoisson", "Ordinal", "Probit"]
 
 FAR = 1e6
 """Stands for an infinite cut-point: infinity would make derivatives NaN."""
 
 
-class Link:
-    """A distribution function F, symmetric around zero, with its logarithm and inverse."""
+class Link(NamedTuple):
+    """A distribution function F, symmetric around zero, and what follows from it, elementwise."""
 
-    def __init__(self, name: str, cdf: Any, log_cdf: Any, log_density: Any, quantile: Any) -> None:
-        self.name, self.cdf, self.log_cdf = name, cdf, log_cdf
-        self.log_density, self.quantile = log_density, quantile
-
-
-LINKS = {
-    "probit": Link("probit", ndtr, log_ndtr, lambda x: -0.5 * x * x - 0.5 * jnp.log(2 * jnp.pi), ndtri),
-    "logit": Link("logit", sigmoid, log_sigmoid, lambda x: log_sigmoid(x) + log_sigmoid(-x), logit),
-}
+    cdf: Callable[[Array], Array]
+    quantile: Callable[[Array], Array]
+    log_density: Callable[[Array], Array]
+    log_interval: Callable[[Array, Array], Array]
 
 
 class Probit(Distribution):
@@ -96,7 +94,7 @@ class Ordinal(Distribution):
         far = jnp.full((1,), FAR, self.cutpoints.dtype)
         edges = jnp.concatenate([-far, self.cutpoints, far])
         c = jnp.asarray(value).astype(jnp.int32)
-        return log_interval(LINKS[self.link], edges[c] - self.eta, edges[c + 1] - self.eta)
+        return LINKS[self.link].log_interval(edges[c] - self.eta, edges[c + 1] - self.eta)
 
     def probabilities(self) -> Float[Array, "... c"]:
         """Of all classes, in the last axis."""
@@ -121,13 +119,37 @@ class Ordinal(Distribution):
         return jnp.sum(self.probabilities() * away**2, axis=-1)
 
 
-def log_interval(link: Link, low: Array, high: Array) -> Array:
-    """log(F(high) - F(low)) for low < high, F symmetric around zero."""
-    flip = low > 0
+def log_interval_logit(low: Array, high: Array) -> Array:
+    """log(F(high) - F(low)) for low < high and the logistic F, on the side where it does not cancel."""
+    flip = low + high > 0
     low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
-    log_high, log_low = link.log_cdf(high), link.log_cdf(low)
-    gap = jnp.maximum(log_high - log_low, jnp.finfo(log_high.dtype).tiny)
-    return log_high + log1mexp(gap)
+    gap = jnp.maximum(high - low, jnp.finfo(low.dtype).tiny)
+    return log_sigmoid(high) + log_sigmoid(-low) + log1mexp(gap)
+
+
+def log_interval_probit(low: Array, high: Array) -> Array:
+    """log(Phi(high) - Phi(low)) for low < high, by Mills ratios R of the nearer side.
+
+    With |low| <= high: phi(low) (R(low) - e^(-(high^2 - low^2)/2) R(high)) for low >= 0, else one minus both tails. In
+    narrow intervals, where these cancel, the density in the middle times the width, right to width^2 / 24.
+    """
+    flip = low + high < 0
+    low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
+    width, inside = high - low, low < 0
+    near, far = mills_ratio(jnp.abs(low)), mills_ratio(jnp.where(high > 0, high, 0.0))
+    narrow = width * (1 + jnp.abs(low)) < 0.01
+    drop = jnp.exp(-0.5 * width * (high + low))
+    tail = jnp.where(inside | narrow, 1.0, near - drop * far)
+    beside = log_phi(low) + jnp.log(tail)
+    ends = jnp.exp(log_phi(low)) * near + jnp.exp(log_phi(high)) * far
+    around = jnp.log1p(-jnp.where(inside & ~narrow, ends, 0.0))
+    middle = log_phi(0.5 * (low + high)) + jnp.log(jnp.maximum(width, jnp.finfo(low.dtype).tiny))
+    return jnp.where(narrow, middle, jnp.where(inside, around, beside))
+
+
+def log_phi(x: Array) -> Array:
+    """Log of the normal density."""
+    return -0.5 * x * x - 0.9189385332046727
 
 
 def log1mexp(x: Array) -> Array:
@@ -177,7 +199,7 @@ class InducedDirichlet(Distribution):
         """Log density of the cut-points."""
         link, at = LINKS[self.link], value / self.scale
         far = jnp.full((*at.shape[:-1], 1), FAR, at.dtype)
-        log_p = log_interval(link, jnp.concatenate([-far, at], axis=-1), jnp.concatenate([at, far], axis=-1))
+        log_p = link.log_interval(jnp.concatenate([-far, at], axis=-1), jnp.concatenate([at, far], axis=-1))
         jacobian = jnp.sum(link.log_density(at) - jnp.log(self.scale), axis=-1)
         constant = gammaln(self.num_classes * self.concentration) - self.num_classes * gammaln(
             self.concentration
@@ -259,3 +281,9 @@ class LogNegativeBinomial(Distribution):
 def log_choose(y: Array, r: Array) -> Array:
     """log Gamma(y + r) - log Gamma(r) - log Gamma(y + 1)."""
     return gammaln(y + r) - gammaln(r) - gammaln(y + 1.0)
+
+
+LINKS = {
+    "probit": Link(ndtr, ndtri, log_phi, log_interval_probit),
+    "logit": Link(sigmoid, logit, lambda x: log_sigmoid(x) + log_sigmoid(-x), log_interval_logit),
+}

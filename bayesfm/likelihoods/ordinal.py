@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.distributions import FAR, LINKS, InducedDirichlet, Ordinal, log_interval
+from bayesfm.likelihoods.distributions import FAR, LINKS, InducedDirichlet, Ordinal
 from bayesfm.likelihoods.newton import newton_metropolis, second_order
 from bayesfm.likelihoods.response import check_zero_one_weight
 from bayesfm.random import truncated_normal
@@ -187,14 +187,8 @@ class OrdinalProbit(_Ordinal):
             return jax.grad(f)(u), jax.hessian(f)(u)
 
         def log_ratio(u: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, ""]:
-            before, after = (class_edges(y, cutpoints_of(x)) for x in (u, new))
-
-            def term(c: Array, eta: Array, *edges: Array) -> Array:
-                a, b, new_a, new_b = (e - eta for e in edges)
-                link = LINKS["probit"]
-                return jnp.where(c > 0, log_interval(link, new_a, new_b) - log_interval(link, a, b), 0.0) * c
-
-            return rest(new) - rest(u) + total(weight, eta, *before, *after, of=term)
+            before, after = (log_probabilities(y, eta, cutpoints_of(x)) for x in (u, new))
+            return rest(new) - rest(u) + total(jnp.where(weight > 0, weight * (after - before), 0.0))
 
         cut = params["cutpoints"]
         u = jnp.concatenate([cut[:1], jnp.log(jnp.diff(cut))])
@@ -224,6 +218,14 @@ def class_edges(
     return jnp.concatenate([-end, cutpoints])[code], jnp.concatenate([cutpoints, end])[code]
 
 
+def log_probabilities(
+    y: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
+) -> Float[Array, " n"]:
+    """Log probability of every row's class under probit."""
+    lower, upper = class_edges(y, cutpoints)
+    return LINKS["probit"].log_interval(lower - eta, upper - eta)
+
+
 def cutpoint_derivatives(
     y: Float[Array, " n"], weight: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
 ) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
@@ -234,7 +236,7 @@ def cutpoint_derivatives(
     """
     lower, upper = class_edges(y, cutpoints)
     a, b = lower - eta, upper - eta
-    log_p = log_interval(LINKS["probit"], a, b)
+    log_p = LINKS["probit"].log_interval(a, b)
     A, B = (jnp.exp(LINKS["probit"].log_density(x) - log_p) for x in (a, b))
     terms = jnp.where(weight > 0, weight * jnp.stack([B, -A, -b * B - B * B, a * A - A * A, A * B]), 0.0)
     of_class = (y.astype(jnp.int32)[:, None] == jnp.arange(len(cutpoints) + 1)).astype(terms.dtype)

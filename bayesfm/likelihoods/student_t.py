@@ -18,6 +18,7 @@ from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.newton import newton_metropolis, second_order
 from bayesfm.likelihoods.response import check_real_response, spread
+from bayesfm.random import gamma
 from bayesfm.sums import total
 
 __all__ = ["StudentT"]
@@ -170,7 +171,7 @@ class StudentT(Likelihood):
         y, weight, _ = observed
         df, alpha = self._df(params), params["alpha"]
         shape = 0.5 * weight * (df + 1)
-        T = jax.random.gamma(key, jnp.where(weight > 0, shape, 1.0)) / (0.5 * (df + alpha * (y - eta) ** 2))
+        T = gamma(key, jnp.where(weight > 0, shape, 1.0)) / (0.5 * (df + alpha * (y - eta) ** 2))
         return jnp.where(weight > 0, alpha * T, 0.0), y
 
 
