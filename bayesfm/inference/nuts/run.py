@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_choice, check_count, check_finite
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.design.gradient import GradientArrays
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.nuts.coordinates import loc_scale_sites
@@ -163,7 +164,7 @@ def nuts_kernel(
     dtype = jnp.zeros(()).dtype
     kernel = NutsKernel(
         spec=problem.spec,
-        design=DesignArrays.from_design(design, dtype),
+        design=GradientArrays.from_design(design, dtype),
         groups=jnp.asarray(design.groups),
         y=jnp.asarray(problem.y, dtype),
         weight=jnp.asarray(problem.weight, dtype),
