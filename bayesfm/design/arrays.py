@@ -15,7 +15,10 @@ from scipy import sparse
 
 from bayesfm.design.blocks import Block, Design
 
-__all__ = ["BlockArrays", "DesignArrays", "Summaries", "TableArrays", "table_arrays"]
+__all__ = ["BlockArrays", "DesignArrays", "Parts", "Summaries", "TableArrays", "table_arrays"]
+
+type Parts = list[tuple[Float[Array, "K m"], Int[Array, " n"] | None]]
+"""Of every block: summaries of its own rows, and the index of the data rows into them."""
 
 ROWS_AT_ONCE = 1 << 16
 """Rows of a tile."""
@@ -42,6 +45,10 @@ class TableArrays:
     feature: Int[Array, " z"]
     value: Float[Array, " z"]
     num_rows: int = field(metadata={"static": True})
+
+    def at_entries(self, theta: Float[Array, "K p"]) -> Float[Array, "K z"]:
+        """Parameters of the feature of every entry."""
+        return theta[:, self.feature]
 
 
 @jax.tree_util.register_dataclass
@@ -106,18 +113,20 @@ class DesignArrays:
         ``theta`` has the parameters of the p features, followed by those of the unseen levels; where the latter are
         left out, an unseen level adds nothing, as in training.
         """
-        at_rows = [s if index is None else s[:, index] for s, index in self._summaries(predictor, theta)]
-        return reduce(predictor.combine, at_rows)
+        return _at_rows(predictor, self._summaries(predictor, theta))
 
     def row_effect(self, predictor: Summaries, theta: Float[Array, "K all"]) -> Float[Array, " n"]:
         """E = eta - w0, the first entry of :meth:`row_summary`, by tiles: blocks with an index make no (K, n) array."""
+        return self._effect(predictor, self._summaries(predictor, theta))
+
+    def _effect(self, predictor: Summaries, parts: Parts) -> Float[Array, " n"]:
         n = self.num_rows
         if n <= ROWS_AT_ONCE:
-            return self.row_summary(predictor, theta)[0]
+            return _at_rows(predictor, parts)[0]
         pad = -n % ROWS_AT_ONCE
         parts = [
             (jnp.pad(s, ((0, 0), (0, pad))), None) if index is None else (s, jnp.pad(index, (0, pad)))
-            for s, index in self._summaries(predictor, theta)
+            for s, index in parts
         ]
 
         def tile(first: Int[Array, ""]) -> Float[Array, " t"]:
@@ -131,9 +140,7 @@ class DesignArrays:
 
         return lax.map(tile, jnp.arange(0, n + pad, ROWS_AT_ONCE)).reshape(-1)[:n]
 
-    def _summaries(
-        self, predictor: Summaries, theta: Float[Array, "K all"]
-    ) -> list[tuple[Float[Array, "K m"], Int[Array, " n"] | None]]:
+    def _summaries(self, predictor: Summaries, theta: Float[Array, "K all"]) -> Parts:
         """Of every block: summaries of its own rows, unseen levels last, and the index of the rows into them."""
         if theta.shape[1] == self.num_features:
             theta = jnp.pad(theta, ((0, 0), (0, sum(block.num_unseen for block in self.blocks))))
@@ -145,6 +152,10 @@ class DesignArrays:
                 unseen += block.num_unseen
             parts.append((s, block.index))
         return parts
+
+
+def _at_rows(predictor: Summaries, parts: Parts) -> Float[Array, "K n"]:
+    return reduce(predictor.combine, [s if index is None else s[:, index] for s, index in parts])
 
 
 def table_arrays(X: sparse.csr_array, dtype: np.dtype | type = np.float32) -> TableArrays:

@@ -116,7 +116,7 @@ class Carry(NamedTuple):
 
 
 def run_chains(
-    kernel: Kernel, key: Key[Array, ""], options: ChainOptions
+    kernel: Kernel, key: Key[Array, ""], options: ChainOptions, states: State | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, StreamedMoments], dict[str, Any]]:
     """Run chains of a kernel.
 
@@ -128,6 +128,8 @@ def run_chains(
         Everything random follows from it.
     options : ChainOptions
         Counts and the rest.
+    states : pytree, optional
+        Where to start, the states of all chains side by side; by default where ``kernel.init`` says.
 
     Returns
     -------
@@ -147,7 +149,7 @@ def run_chains(
     k_init, k_sweeps = jax.random.split(key)
     chain_keys = jax.random.split(k_sweeps, options.num_chains)
     method, advance, place = _plan(options)
-    carry = _start_all(kernel, jax.random.split(k_init, options.num_chains))
+    carry = _start_all(kernel, jax.random.split(k_init, options.num_chains), states)
     shapes = jax.eval_shape(lambda c: kernel.report(c.state), jax.tree.map(lambda x: x[0], carry))
     store = open_store(options, shapes, lambda: fingerprint((kernel, key), options.identity(method)))
     carry, done = store.load(carry)
@@ -161,7 +163,7 @@ def run_chains(
     return sites, stats, store.streams, info
 
 
-_start_all = jax.jit(lambda kernel, keys: jax.vmap(partial(_start, kernel))(keys))
+_start_all = jax.jit(lambda kernel, keys, states=None: jax.vmap(partial(_start, kernel))(keys, states))
 
 
 def _loop(
@@ -212,8 +214,8 @@ def _piece(options: ChainOptions, done: int, capacity: int, rate: float) -> tupl
     return min(capacity, max(1, sweeps // options.thin), left), options.thin
 
 
-def _start(kernel: Kernel, key: Key[Array, ""]) -> Carry:
-    state = kernel.init(key)
+def _start(kernel: Kernel, key: Key[Array, ""], state: State | None) -> Carry:
+    state = kernel.init(key) if state is None else state
     shapes = jax.eval_shape(kernel.moments, key, state)
     zeros = {}
     for name, (mean, _) in shapes.items():

@@ -30,7 +30,7 @@ def create_draws(
     dtype: np.dtype,
     dims: Sequence[str] | None = None,
 ) -> zarr.Array:
-    """A new array of floats in a group, all of it missing."""
+    """A new array in a group, all of it missing (NaN, where the numbers are floats)."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     array = group.create_array(
@@ -40,7 +40,7 @@ def create_draws(
         dtype=dtype,
         dimension_names=dims,
         compressors=[ZstdCodec(), Crc32cCodec()],
-        fill_value=np.nan,
+        fill_value=np.nan if np.issubdtype(dtype, np.floating) else 0,
     )
     array.attrs[IDENTITY] = uuid.uuid4().hex
     return array

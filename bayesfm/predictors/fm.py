@@ -118,7 +118,7 @@ class FM:
     @staticmethod
     def summarize(table: TableArrays, theta: Float[Array, "K p"]) -> Float[Array, "K m"]:
         """Summaries (E, Q) of the m rows of a sparse table whose features have parameters theta."""
-        xt = table.value * theta[:, table.feature]
+        xt = table.value * table.at_entries(theta)
 
         def over_row(a: Float[Array, "... z"]) -> Float[Array, "... m"]:
             return jax.ops.segment_sum(a.T, table.row, table.num_rows, indices_are_sorted=True).T

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
+from bayesfm.inference.report import draw_stats, row_moments
 from bayesfm.likelihoods.base import RowData
-from bayesfm.model import ModelSpec, log_joint
-from bayesfm.sums import total, weighted_square
+from bayesfm.model import ModelSpec
 
 __all__ = ["GibbsKernel"]
 
@@ -58,37 +56,11 @@ class GibbsKernel:
 
     def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
-        sites = to_sites(state, self.data.layout)
-        y, weight, rows = self.data.observed
-        expected = self.spec.likelihood.distribution(state.eta, state.params, rows).mean
-        log_likelihood = self.spec.likelihood.log_likelihood(self.data.observed, state.eta, state.params)
-        stats = {
-            "lp": log_joint(self.spec, self.data.layout.group, sites, log_likelihood),
-            "log_likelihood": log_likelihood,
-            "train_rmse": jnp.sqrt(total(weight, y, expected, of=weighted_square) / total(weight)),
-        }
+        sites, data = to_sites(state, self.data.layout), self.data
+        stats = draw_stats(self.spec, data.layout.group, data.observed, sites, state.eta)
         sites["eta"] = state.eta[self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
     def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:
         """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
-        theta = jnp.concatenate(state.theta, axis=1)[:, self.data.layout.place]
-        out = {}
-        for name, design in self.streams.items():
-            unseen = self._unseen_theta(key, state, design)
-            all_theta = jnp.concatenate([theta, unseen], axis=1)
-            eta = state.w0 + design.row_effect(self.spec.predictor, all_theta)
-            y = self.spec.likelihood.distribution(eta, state.params, self.stream_rows[name])
-            out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
-        return out
-
-    def _unseen_theta(
-        self, key: Key[Array, ""], state: GibbsState, design: DesignArrays
-    ) -> Float[Array, "K u"]:
-        spec, group = self.spec, design.unseen_group
-        if group is None or not group.shape[0]:
-            return jnp.zeros((spec.predictor.width, 0), state.w0.dtype)
-        key_w, key_v = jax.random.split(key)
-        hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (state.hyper_w, state.hyper_v))
-        w = spec.prior_w.distribution(hyper_w).sample(key_w)
-        return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])
+        return row_moments(key, self.spec, to_sites(state, self.data.layout), self.streams, self.stream_rows)

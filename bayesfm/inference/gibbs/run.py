@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +19,10 @@ from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
 from bayesfm.inference.gibbs.state import GibbsData, start_sd
-from bayesfm.likelihoods.base import check_row_data
-from bayesfm.model import ModelSpec, site_dims
+from bayesfm.inference.problem import as_draws, kept_sites, prepare, stream_row_data
+from bayesfm.model import ModelSpec
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
-
-NUM_PROBES = 100
 
 
 def gibbs(
@@ -100,13 +96,9 @@ def gibbs(
         keep=keep,
         streams=streams,
     )
-    sites, stats, moments, info = run_chains(kernel, key, options)
-    for name in {"w0", "eta"} & set(sites):
-        sites[name] = np.asarray(sites[name], np.float64) + centre
-    moments = {name: replace(m, mean=m.mean + centre) for name, m in moments.items()}
     used = "native" if kernel.data.layout.native else "xla"
-    info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used, **info}
-    return Draws(sites, _dims(spec, kernel.keep), stats, np.asarray(kernel.probe_rows), moments, info)
+    info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used}
+    return as_draws(run_chains(kernel, key, options), spec, centre, np.asarray(kernel.probe_rows), info)
 
 
 def gibbs_kernel(
@@ -121,28 +113,10 @@ def gibbs_kernel(
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
 ) -> tuple[GibbsKernel, float]:
-    """The kernel of :func:`gibbs` with its data on the device, and the centre that was taken off y (and w0).
-
-    In float32 a response of 1e6 +- 1 would lose its digits; it is centred in float64 before it goes to the device, and
-    the prior mean of w0 with it, which leaves the model the same.
-    """
-    y, likelihood = np.asarray(y), spec.likelihood
-    if not likelihood.conjugate:
-        raise ValueError(f"{type(likelihood).__name__} has no Gibbs sweep: use NUTS")
-    if y.shape != (design.num_rows,):
-        raise ValueError(
-            f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
-        )
-    if weight is not None and np.shape(weight) != y.shape:
-        raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
-    rows = check_row_data(likelihood, row_data, len(y))
-    weight = None if weight is None else np.asarray(weight)
-    y = likelihood.validate(y, weight, rows)
-    _, spread = likelihood.expected_eta(y, weight, rows)
-    centre = 0.0
-    if spec.intercept is not None:
-        centre = likelihood.centre(y, weight)
-        spec = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
+    """The kernel of :func:`gibbs` with its data on the device, and the centre that was taken off y (and w0)."""
+    if not spec.likelihood.conjugate:
+        raise ValueError(f"{type(spec.likelihood).__name__} has no Gibbs sweep: use NUTS")
+    problem = prepare(spec, design, y, weight, row_data)
     dtype = jnp.zeros(()).dtype
     use_native = _use_native(kernels)
     layout = build_layout(design, dtype=dtype.type, native=use_native)
@@ -155,26 +129,21 @@ def gibbs_kernel(
 
     data = GibbsData(
         layout=jax.device_put(layout),
-        y=padded(y - centre),
-        weight=padded(np.ones(len(y)) if weight is None else weight),
-        start_sd=jnp.asarray(start_sd(design, spread, spec.predictor.rank), dtype),
-        rows={name: padded(x, 1.0) for name, x in rows.items()},
+        y=padded(problem.y),
+        weight=padded(problem.weight),
+        start_sd=jnp.asarray(start_sd(design, problem.spread, spec.predictor.rank), dtype),
+        rows={name: padded(x, 1.0) for name, x in problem.rows.items()},
     )
-    rng = np.random.default_rng(0)
-    probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
     kernel = GibbsKernel(
-        spec=spec,
+        spec=problem.spec,
         data=data,
-        probe_rows=jnp.asarray(probes),
+        probe_rows=jnp.asarray(problem.probe_rows),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        stream_rows={
-            name: jax.tree.map(lambda x: jnp.asarray(x, dtype), check_row_data(likelihood, None, x.num_rows))
-            for name, x in (streams or {}).items()
-        },
+        stream_rows=jax.tree.map(jnp.asarray, stream_row_data(spec, streams or {}, dtype)),
         factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
-        keep=_keep(keep, spec),
+        keep=kept_sites(keep, spec),
     )
-    return kernel, centre
+    return kernel, problem.centre
 
 
 def default_factor_block(rank: int, native_fields: bool = False) -> int:
@@ -207,23 +176,3 @@ def _factor_block(choice: int | str, rank: int, native_fields: bool = False) -> 
     if isinstance(choice, str):
         raise ValueError(f"factor_block must be an integer >= 1, 'joint' or 'auto'; got {choice!r}")
     return min(check_count("factor_block", choice, minimum=1), rank)
-
-
-def _keep(keep: Sequence[str] | str, spec: ModelSpec) -> tuple[str, ...]:
-    known = [*site_dims(spec), "eta"]
-    if keep == "all":
-        return tuple(known)
-    if keep == "hyper":
-        return tuple(name for name in known if name not in ("w", "v"))
-    names = (keep,) if isinstance(keep, str) else tuple(keep)
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise ValueError(
-            f"keep names unknown site(s) {', '.join(unknown)}; known: all, hyper, or any of {', '.join(known)}"
-        )
-    return tuple(name for name in known if name in names)
-
-
-def _dims(spec: ModelSpec, keep: tuple[str, ...]) -> dict[str, Any]:
-    dims = {**site_dims(spec), "eta": ("probe",)}
-    return {name: dims[name] for name in keep}

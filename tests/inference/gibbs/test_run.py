@@ -12,6 +12,7 @@ from bayesfm import native
 from bayesfm.design import Block, Design
 from bayesfm.inference.gibbs import run as run_module
 from bayesfm.inference.gibbs.run import default_factor_block, gibbs, gibbs_kernel
+from bayesfm.inference.problem import NUM_PROBES
 from bayesfm.model import default_spec, site_dims
 from tests.inference.test_chains import KEY, OPTIONS, ratings, run
 
@@ -124,7 +125,7 @@ def test_probe_rows_are_few_and_eta_is_that_of_the_draws() -> None:
     design, _ = ratings()
     user, item = (np.asarray(b.index) for b in design.blocks)
     rows = draws.probe_rows
-    assert len(rows) == min(run_module.NUM_PROBES, 60)
+    assert len(rows) == min(NUM_PROBES, 60)
     v, w = draws.sites["v"].astype(float), draws.sites["w"].astype(float)
     at_user, at_item = user[rows], 6 + item[rows]
     pairs = (v[:, :, at_user] * v[:, :, at_item]).sum(-1)

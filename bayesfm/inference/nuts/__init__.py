@@ -1,0 +1,1 @@
+"""The No-U-Turn sampler: NumPyro's transitions on the one model."""

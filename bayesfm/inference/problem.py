@@ -1,0 +1,121 @@
+"""What engines do with a model, a design and a response before they sample, and with their draws afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bayesfm.design import Design
+from bayesfm.inference.draws import Draws, StreamedMoments
+from bayesfm.likelihoods.base import check_row_data
+from bayesfm.model import ModelSpec, site_dims
+
+__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "stream_row_data"]
+
+NUM_PROBES = 100
+
+
+class Problem(NamedTuple):
+    """A checked and centred problem, on the host in float64.
+
+    In float32 a response of 1e6 +- 1 would lose its digits; ``centre`` is taken off y here, and off the prior mean of
+    w0 in ``spec``, which leaves the model the same. :func:`as_draws` gives it back. ``rows`` is the likelihood's row data,
+    ``spread`` how far eta is expected to go.
+    """
+
+    spec: ModelSpec
+    y: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+    rows: dict[str, np.ndarray]
+    centre: float
+    spread: float
+    probe_rows: Int[np.ndarray, " probe"]
+
+
+def prepare(
+    spec: ModelSpec,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Check y, weight and row data, centre y, choose the probe rows.
+
+    Raises
+    ------
+    ValueError
+        If y is no response of this likelihood, or y or weight have not one value per row.
+    """
+    y, likelihood = np.asarray(y), spec.likelihood
+    if y.shape != (design.num_rows,):
+        raise ValueError(
+            f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
+        )
+    if weight is not None and np.shape(weight) != y.shape:
+        raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
+    weight = None if weight is None else np.asarray(weight)
+    rows = check_row_data(likelihood, row_data, len(y))
+    y = likelihood.validate(y, weight, rows)
+    _, spread = likelihood.expected_eta(y, weight, rows)
+    centre, centred = 0.0, spec
+    if spec.intercept is not None:
+        centre = likelihood.centre(y, weight)
+        centred = replace(spec, intercept=replace(spec.intercept, mean=spec.intercept.mean - centre))
+    rng = np.random.default_rng(0)
+    probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
+    weight = np.ones(len(y)) if weight is None else weight
+    return Problem(centred, y - centre, weight, rows, centre, spread, probes)
+
+
+def stream_row_data(
+    spec: ModelSpec, streams: Mapping[str, Design], dtype: Any
+) -> dict[str, dict[str, np.ndarray]]:
+    """Row data of the streams: what the likelihood takes where nothing is said."""
+    rows = {name: check_row_data(spec.likelihood, None, x.num_rows) for name, x in streams.items()}
+    return {name: {k: v.astype(dtype) for k, v in own.items()} for name, own in rows.items()}
+
+
+def kept_sites(keep: Sequence[str] | str, spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the sites that ``keep`` asks for: "all", "hyper" (all but w and v), or names.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    """
+    known = [*site_dims(spec), "eta"]
+    if keep == "all":
+        return tuple(known)
+    if keep == "hyper":
+        return tuple(name for name in known if name not in ("w", "v"))
+    names = (keep,) if isinstance(keep, str) else tuple(keep)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(
+            f"keep names unknown site(s) {', '.join(unknown)}; known: all, hyper, or any of {', '.join(known)}"
+        )
+    return tuple(name for name in known if name in names)
+
+
+def as_draws(
+    run: tuple[dict[str, Any], dict[str, np.ndarray], dict[str, StreamedMoments], dict[str, Any]],
+    spec: ModelSpec,
+    centre: float,
+    probe_rows: Int[np.ndarray, " probe"],
+    info: Mapping[str, Any],
+) -> Draws:
+    """What ``run_chains`` returned, of the problem as the user states it.
+
+    w0, eta and predictive means get the centre back; ``info`` comes before what the run says of itself.
+    """
+    sites, stats, moments, of_run = run
+    for name in {"w0", "eta"} & set(sites):
+        sites[name] = np.asarray(sites[name], np.float64) + centre
+    streams = {name: replace(m, mean=m.mean + centre) for name, m in moments.items()}
+    dims = {**site_dims(spec), "eta": ("probe",)}
+    kept = {name: dims[name] for name in sites}
+    return Draws(sites, kept, stats, probe_rows, streams, {**info, **of_run})

@@ -1,0 +1,67 @@
+"""What engines report of a draw, computed on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.likelihoods.base import Observed, RowData
+from bayesfm.model import ModelSpec, log_joint
+from bayesfm.sums import total, weighted_square
+
+__all__ = ["draw_stats", "row_moments"]
+
+
+def draw_stats(
+    spec: ModelSpec,
+    groups: Int[Array, " p"],
+    observed: Observed,
+    sites: Mapping[str, Array],
+    eta: Float[Array, " n"],
+) -> dict[str, Array]:
+    """Log joint density ``lp``, log-likelihood, training RMSE."""
+    params = {name: sites[name] for name in spec.likelihood.dims}
+    y, weight, rows = observed
+    expected = spec.likelihood.distribution(eta, params, rows).mean
+    log_likelihood = spec.likelihood.log_likelihood(observed, eta, params)
+    return {
+        "lp": log_joint(spec, groups, sites, log_likelihood),
+        "log_likelihood": log_likelihood,
+        "train_rmse": jnp.sqrt(total(weight, y, expected, of=weighted_square) / total(weight)),
+    }
+
+
+def row_moments(
+    key: Key[Array, ""],
+    spec: ModelSpec,
+    sites: Mapping[str, Array],
+    streams: Mapping[str, DesignArrays],
+    stream_rows: Mapping[str, RowData],
+) -> dict[str, tuple[Array, Array]]:
+    """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
+    theta = spec.predictor.join(sites["w"], sites["v"])
+    params = {name: sites[name] for name in spec.likelihood.dims}
+    out = {}
+    for name, design in streams.items():
+        all_theta = jnp.concatenate([theta, _unseen_theta(key, spec, sites, design)], axis=1)
+        eta = sites.get("w0", 0.0) + design.row_effect(spec.predictor, all_theta)
+        y = spec.likelihood.distribution(eta, params, stream_rows[name])
+        out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
+    return out
+
+
+def _unseen_theta(
+    key: Key[Array, ""], spec: ModelSpec, sites: Mapping[str, Array], design: DesignArrays
+) -> Float[Array, "K u"]:
+    group = design.unseen_group
+    if group is None or not group.shape[0]:
+        return jnp.zeros_like(sites["w"], shape=(spec.predictor.width, 0))
+    key_w, key_v = jax.random.split(key)
+    hyper_w = {name: sites[f"{name}_w"][group] for name in spec.prior_w.hyper_names()}
+    hyper_v = {name: sites[f"{name}_v"][group] for name in spec.prior_v.hyper_names()}
+    w = spec.prior_w.distribution(hyper_w).sample(key_w)
+    return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])
