@@ -13,6 +13,7 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.model import ModelSpec, log_joint
+from bayesfm.priors import of_groups
 from bayesfm.sums import total, weighted_square
 
 __all__ = ["GibbsKernel"]
@@ -85,6 +86,9 @@ class GibbsKernel:
         if group is None or not group.shape[0]:
             return jnp.zeros((spec.predictor.width, 0), state.w0.dtype)
         key_w, key_v = jax.random.split(key)
-        hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (state.hyper_w, state.hyper_v))
-        w = spec.prior_w.distribution(hyper_w).sample(key_w)
-        return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])
+        u, k = group.shape[0], spec.predictor.rank
+        w = spec.prior_w.sample_new(key_w, of_groups(spec.prior_w, state.hyper_w, group), (u,))
+        if not k:
+            return w[None]
+        v = spec.prior_v.sample_new(key_v, of_groups(spec.prior_v, state.hyper_v, group), (u, k))
+        return jnp.concatenate([w[None], v.T])

@@ -63,7 +63,7 @@ def gibbs(
     kernels : {"auto", "native", "xla"}, default="auto"
         Compiled kernels, or XLA. "auto" takes the kernels on a CPU where the package was built with them.
     keep : "all", "hyper" or sequence of str
-        Sites to store per draw; "hyper" leaves out w and v.
+        Sites to store per draw; "hyper" leaves out what every feature has of its own: w, v, local scales.
     streams : mapping of str to Design, optional
         Rows whose predictive moments are gathered while sampling (needed where w and v are not kept).
 
@@ -194,7 +194,7 @@ def _keep(keep: Sequence[str] | str, spec: ModelSpec) -> tuple[str, ...]:
     if keep == "all":
         return tuple(known)
     if keep == "hyper":
-        return tuple(name for name in known if name not in ("w", "v"))
+        return tuple(name for name in known if "feature" not in site_dims(spec).get(name, ()))
     names = (keep,) if isinstance(keep, str) else tuple(keep)
     unknown = sorted(set(names) - set(known))
     if unknown:

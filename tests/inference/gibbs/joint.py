@@ -29,8 +29,9 @@ from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_
 from bayesfm.likelihoods import Gaussian
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
-from bayesfm.priors import Intercept, NormalGamma
+from bayesfm.priors import Intercept, NormalGamma, Prior
 from tests.design.strategies import naive_rows
+from tests.priors import families
 from tests.statistics import ks
 
 type Sites = dict[str, Any]
@@ -86,6 +87,8 @@ def problem(
     tile: int = 1 << 17,
     mu0_v: float = -0.3,
     native: bool = False,
+    prior_w: Prior | None = None,
+    prior_v: Prior | None = None,
 ) -> Problem:
     """A problem with 20 rows and 7 or 8 features in two or three prior groups.
 
@@ -95,8 +98,8 @@ def problem(
     spec = ModelSpec(
         predictor=FM(rank),
         likelihood=Gaussian(a0=6.0, b0=4.0),
-        prior_w=NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
-        prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
+        prior_w=prior_w or NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
+        prior_v=prior_v or NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
         intercept=Intercept(mean=0.7, precision=2.0),
     )
     design = DESIGNS[kind](np.random.default_rng(0))
@@ -116,7 +119,7 @@ def _padded(x: jax.Array, size: int) -> jax.Array:
 def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tuple[Sites, np.ndarray]:
     """Sites and responses drawn from the model, ``num`` of each, in NumPy: nothing of it is what is tested."""
     spec, weight, group = problem.spec, problem.weight, problem.design.groups
-    G, p, k, n = len(problem.design.group_names), len(group), spec.predictor.rank, len(weight)
+    G, k, n = len(problem.design.group_names), spec.predictor.rank, len(weight)
     # A row of weight c has the density N(y | eta, 1/alpha)^c. As a density of y it is N(eta, 1/(c alpha)) times
     # alpha^((c - 1)/2) and a constant, so that the factors of alpha belong to the prior from which alpha is drawn.
     surplus = (weight[weight > 0] - 1).sum()
@@ -124,10 +127,8 @@ def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tup
     w0 = rng.normal(spec.intercept.mean, spec.intercept.precision**-0.5, num)
     sites = {"alpha": alpha, "w0": w0}
     for x, prior, shape in (("w", spec.prior_w, ()), ("v", spec.prior_v, (k,))):
-        lam = rng.gamma(prior.a0 / 2, 2 / prior.b0, (num, G, *shape))
-        mu = rng.normal(prior.mu0, (prior.beta0 * lam) ** -0.5)
-        values = rng.normal(size=(num, p, *shape)) / np.sqrt(lam[:, group]) + mu[:, group]
-        sites |= {f"lambda_{x}": lam, f"mu_{x}": mu, x: values}
+        hyper, values = families.draw(prior, rng, num, group, G, shape)
+        sites |= {f"{name}_{x}": own for name, own in hyper.items()} | {x: values}
     scale = (alpha[:, None] * np.where(weight > 0, weight, 1.0)) ** -0.5
     y = _eta(naive_rows(problem.design), sites) + scale * rng.normal(size=(num, n))
     # Rows of weight zero say nothing of theta, nor theta of them.
@@ -230,25 +231,19 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     eta = _eta(X, s)
     e = np.where(weight > 0, y - eta, 0.0)
     seen = np.flatnonzero(weight > 0)
-    mu_w, lambda_w = s["mu_w"], s["lambda_w"]
-    mu_v, lambda_v = s["mu_v"], s["lambda_v"]
     log_likelihood = (weight * stats.norm.logpdf(e, 0, alpha[:, None] ** -0.5)).sum(1)
-    square_w = lambda_w[:, group] * (w - mu_w[:, group]) ** 2
-    square_v = lambda_v[:, group] * (v - mu_v[:, group]) ** 2
     out = {
         "w0": s["w0"],
         "alpha": alpha,
         "log likelihood": log_likelihood,
-        "log joint": log_likelihood + _log_prior(spec, s, square_w, square_v, group),
+        "log joint": log_likelihood + _log_prior(spec, s, group),
         "alpha sum e^2": alpha * (weight * e**2).sum(1),
         "w0 alpha sum e": s["w0"] * alpha * (weight * e).sum(1),
     }
     out |= _columns("eta", eta[:, seen[:4]])
     out |= _columns("alpha e^2", alpha[:, None] * e[:, seen] ** 2)
-    out |= _columns("lambda_w", lambda_w) | _columns("lambda_v", lambda_v)
-    out |= _columns("mu_w", mu_w) | _columns("mu_v", mu_v)
-    out |= _columns("lambda_w mu_w^2", lambda_w * mu_w**2) | _columns("lambda_v mu_v^2", lambda_v * mu_v**2)
-    out |= _columns("lambda_w (w - mu)^2", square_w) | _columns("lambda_v (v - mu)^2", square_v[:, :, 0])
+    for prior, name in ((spec.prior_w, "w"), (spec.prior_v, "v")):
+        out |= families.quantities(prior, _hyper(prior, s, name), s[name], group, name)
     out |= _columns("w v", w * v[:, :, 0]) | _columns("v v", v[:, :, 0] * v[:, :, -1])
     out |= _columns("w w'", w[:, :-1] * w[:, -1:]) | _columns("<v, v'>", (v[:, :-1] * v[:, -1:]).sum(2))
     out |= _columns("w score", alpha[:, None] * w * ((weight * e) @ X))
@@ -256,18 +251,16 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     return out
 
 
-def _log_prior(
-    spec: ModelSpec, s: Sites, square_w: np.ndarray, square_v: np.ndarray, group: np.ndarray
-) -> np.ndarray:
+def _hyper(prior: Prior, s: Sites, name: str) -> families.Values:
+    return {own: s[f"{own}_{name}"] for own in prior.hyper_names()}
+
+
+def _log_prior(spec: ModelSpec, s: Sites, group: np.ndarray) -> np.ndarray:
     """Log prior density of every chain."""
     lp = stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
     lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
-    for x, square, prior in (("w", square_w, spec.prior_w), ("v", square_v, spec.prior_v)):
-        lam, mu = s[f"lambda_{x}"], s[f"mu_{x}"]
-        hyper = stats.gamma.logpdf(lam, prior.a0 / 2, scale=2 / prior.b0)
-        hyper = hyper + stats.norm.logpdf(mu, prior.mu0, (prior.beta0 * lam) ** -0.5)
-        features = 0.5 * (np.log(lam[:, group]) - square)
-        lp = lp + hyper.reshape(len(lp), -1).sum(1) + features.reshape(len(lp), -1).sum(1)
+    for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
+        lp = lp + families.log_density(prior, _hyper(prior, s, x), s[x], group)
     return lp
 
 
