@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayesfm.model import ModelSpec, default_spec
     from bayesfm.posterior import load, save
     from bayesfm.predictors import FM
-    from bayesfm.priors import Intercept, NormalGamma
+    from bayesfm.priors import Fixed, HalfT, Horseshoe, Intercept, MultiplicativeGamma, NormalGamma
     from bayesfm.versions import show_versions
 
     __version__: str
@@ -43,9 +43,13 @@ __all__ = [
     "Design",
     "DesignEncoder",
     "FMRegressor",
+    "Fixed",
     "Gaussian",
+    "HalfT",
+    "Horseshoe",
     "Intercept",
     "ModelSpec",
+    "MultiplicativeGamma",
     "NormalGamma",
     "TableEncoder",
     "__version__",
@@ -78,7 +82,7 @@ _MODULES = {
     "model": ("ModelSpec", "default_spec"),
     "posterior": ("load", "save"),
     "predictors": ("FM",),
-    "priors": ("Intercept", "NormalGamma"),
+    "priors": ("Fixed", "HalfT", "Horseshoe", "Intercept", "MultiplicativeGamma", "NormalGamma"),
     "versions": ("show_versions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

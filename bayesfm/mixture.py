@@ -198,7 +198,10 @@ class Mixture:
         self.pieces = [compact_rows(design, slice(i, min(i + size, n))) for i in range(0, n, size)]
         priors = {"w": spec.prior_w, "v": spec.prior_v} if spec.predictor.rank else {"w": spec.prior_w}
         unseen = any(len(piece.unseen["hash"]) for piece in self.pieces)
-        self._hyper = {x: prior.hyper_names() if unseen else () for x, prior in priors.items()}
+        self._hyper = {
+            x: tuple(name for name in prior.hyper_names() if unseen and name not in prior.local_names)
+            for x, prior in priors.items()
+        }
         hyper = [f"{name}_{x}" for x, names in self._hyper.items() for name in names]
         intercept = () if spec.intercept is None else ("w0",)
         self._names = [*intercept, *spec.likelihood.dims, *hyper, *priors]
@@ -307,10 +310,10 @@ def _unseen_theta(spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays) -
         for number in (block, draw.number, level):
             key = jax.random.fold_in(key, number)
         hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (draw.hyper_w, draw.hyper_v))
-        w = spec.prior_w.distribution(hyper_w).sample(jax.random.fold_in(key, 0))
+        w = spec.prior_w.sample_new(jax.random.fold_in(key, 0), hyper_w, ())
         if not spec.predictor.rank:
             return w[None]
-        v = spec.prior_v.distribution(hyper_v).sample(jax.random.fold_in(key, 1))
+        v = spec.prior_v.sample_new(jax.random.fold_in(key, 1), hyper_v, (spec.predictor.rank,))
         return jnp.concatenate([w[None], v])
 
     return jax.vmap(one, out_axes=1)(unseen["block"], unseen["group"], unseen["hash"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -17,13 +18,25 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods import Gaussian, Likelihood
 from bayesfm.likelihoods.base import RowData, check_row_data
 from bayesfm.predictors import FM
-from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior
+from bayesfm.priors import (
+    Fixed,
+    HalfT,
+    Horseshoe,
+    Hyper,
+    Intercept,
+    MultiplicativeGamma,
+    NormalGamma,
+    Prior,
+    Sizes,
+    of_features,
+)
 
 __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
 
+PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma)
 REGISTRY: dict[str, type] = {
     **{name: getattr(likelihoods, name) for name in likelihoods.__all__ if name != "Likelihood"},
-    **{c.__name__: c for c in (FM, NormalGamma, Intercept)},
+    **{c.__name__: c for c in (FM, *PRIORS, Intercept)},
 }
 """Classes that may stand in a saved specification; a new part of a model adds itself here."""
 
@@ -70,6 +83,7 @@ class ModelSpec:
                 f"{type(self.likelihood).__name__} knows no intercept, since its cut-points take every shift of eta: "
                 "give intercept=None"
             )
+        site_dims(self)  # a family may not be meant for w, or not for v
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary of class names and numbers, for JSON."""
@@ -83,14 +97,21 @@ class ModelSpec:
 
 
 def _part_to_dict(part: Any) -> dict[str, Any]:
-    return {"class": type(part).__name__, **{f.name: getattr(part, f.name) for f in fields(part)}}
+    return {
+        "class": type(part).__name__,
+        **{f.name: _number_to_json(getattr(part, f.name)) for f in fields(part)},
+    }
+
+
+def _number_to_json(value: Any) -> Any:
+    return "inf" if value == math.inf else value  # JSON has no infinity
 
 
 def _part_from_dict(state: Mapping[str, Any]) -> Any:
     kind = REGISTRY.get(state["class"])
     if kind is None:
         raise ValueError(f"unknown model part {state['class']!r}; known are {', '.join(sorted(REGISTRY))}")
-    return kind(**{k: v for k, v in state.items() if k != "class"})
+    return kind(**{k: math.inf if v == "inf" else v for k, v in state.items() if k != "class"})
 
 
 def default_spec(
@@ -156,10 +177,8 @@ def site_dims(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     """
     dims: dict[str, tuple[str, ...]] = {} if spec.intercept is None else {"w0": ()}
     dims |= spec.likelihood.dims
-    for hyper in spec.prior_w.hyper_names():
-        dims[f"{hyper}_w"] = ("group",)
-    for hyper in spec.prior_v.hyper_names():
-        dims[f"{hyper}_v"] = ("group", "factor")
+    dims |= {f"{name}_w": own for name, own in spec.prior_w.hyper_dims(()).items()}
+    dims |= {f"{name}_v": own for name, own in spec.prior_v.hyper_dims(("factor",)).items()}
     return {**dims, "w": ("feature",), "v": ("feature", "factor")}
 
 
@@ -194,12 +213,8 @@ def numpyro_model(
     k, p = spec.predictor.rank, design.num_features
     params = spec.likelihood.sample()
     w0 = jnp.zeros(()) if spec.intercept is None else numpyro.sample("w0", spec.intercept.distribution())
-    hyper_w = spec.prior_w.sample_hyper("_w", (num_groups,))
-    w = numpyro.sample("w", spec.prior_w.distribution(_at(hyper_w, groups)).to_event(1))
-    v = jnp.zeros((p, 0))
-    if k:
-        hyper_v = spec.prior_v.sample_hyper("_v", (num_groups, k))
-        v = numpyro.sample("v", spec.prior_v.distribution(_at(hyper_v, groups)).to_event(2))
+    w = _sample(spec.prior_w, "w", groups, Sizes(num_groups, p))
+    v = _sample(spec.prior_v, "v", groups, Sizes(num_groups, p, (k,))) if k else jnp.zeros((p, 0))
     eta = numpyro.deterministic("eta", spec.predictor.eta(design, w0, w, v))
     weight = jnp.ones(design.num_rows) if weight is None else weight
     seen = weight > 0  # NumPyro refuses a scale of zero
@@ -211,8 +226,12 @@ def numpyro_model(
         numpyro.sample("y", spec.likelihood.distribution(eta, params, rows or {}), obs=y)
 
 
-def _at(hyper: Hyper, group: Int[Array, " p"]) -> Hyper:
-    return {name: value[group] for name, value in hyper.items()}
+def _sample(prior: Prior, name: str, groups: Int[Array, " p"], sizes: Sizes) -> Float[Array, "p *d"]:
+    """Sites of the hyperparameters and of x."""
+    hyper = prior.sample_hyper(f"_{name}", sizes)
+    of_x = prior.distribution(of_features(prior, hyper, groups))
+    batch = (sizes.features, *sizes.columns)[: 1 + len(sizes.columns) - of_x.event_dim]
+    return numpyro.sample(name, of_x.expand(batch).to_event(len(batch)))
 
 
 def log_joint(
@@ -228,7 +247,7 @@ def log_joint(
         lp += spec.intercept.distribution().log_prob(sites["w0"])
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
         if sites[x].size:
-            hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
+            hyper: Hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
             lp += prior.log_hyper(hyper)
-            lp += jnp.sum(prior.distribution(_at(hyper, groups)).log_prob(sites[x]))
+            lp += jnp.sum(prior.distribution(of_features(prior, hyper, groups)).log_prob(sites[x]))
     return lp

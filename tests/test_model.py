@@ -172,8 +172,8 @@ def test_dictionary_and_back() -> None:
 
 def test_unknown_parts_are_refused() -> None:
     state = SPEC.to_dict()
-    state["prior_w"] = {"class": "Horseshoe"}
-    with pytest.raises(ValueError, match=r"unknown model part 'Horseshoe'; known are .*NormalGamma"):
+    state["prior_w"] = {"class": "Spike"}
+    with pytest.raises(ValueError, match=r"unknown model part 'Spike'; known are .*NormalGamma"):
         ModelSpec.from_dict(state)
 
 

@@ -23,8 +23,8 @@ class Problem(NamedTuple):
     """A checked and centred problem, on the host in float64.
 
     In float32 a response of 1e6 +- 1 would lose its digits; ``centre`` is taken off y here, and off the prior mean of
-    w0 in ``spec``, which leaves the model the same. :func:`as_draws` gives it back. ``rows`` is the likelihood's row data,
-    ``spread`` how far eta is expected to go.
+    w0 in ``spec``, which leaves the model the same. :func:`as_draws` gives it back. ``rows`` is the likelihood's row
+    data, ``spread`` how far eta is expected to go.
     """
 
     spec: ModelSpec
@@ -91,7 +91,7 @@ def kept_sites(keep: Sequence[str] | str, spec: ModelSpec) -> tuple[str, ...]:
     if keep == "all":
         return tuple(known)
     if keep == "hyper":
-        return tuple(name for name in known if name not in ("w", "v"))
+        return tuple(name for name in known if "feature" not in site_dims(spec).get(name, ()))
     names = (keep,) if isinstance(keep, str) else tuple(keep)
     unknown = sorted(set(names) - set(known))
     if unknown:

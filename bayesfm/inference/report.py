@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec, log_joint
+from bayesfm.priors import Hyper, Prior, of_groups
 from bayesfm.sums import total, weighted_square
 
 __all__ = ["draw_stats", "row_moments"]
@@ -61,7 +62,13 @@ def _unseen_theta(
     if group is None or not group.shape[0]:
         return jnp.zeros_like(sites["w"], shape=(spec.predictor.width, 0))
     key_w, key_v = jax.random.split(key)
-    hyper_w = {name: sites[f"{name}_w"][group] for name in spec.prior_w.hyper_names()}
-    hyper_v = {name: sites[f"{name}_v"][group] for name in spec.prior_v.hyper_names()}
-    w = spec.prior_w.distribution(hyper_w).sample(key_w)
-    return jnp.concatenate([w[None], spec.prior_v.distribution(hyper_v).sample(key_v).T])
+    u, k = group.shape[0], spec.predictor.rank
+
+    def hyper(prior: Prior, x: str) -> Hyper:
+        return of_groups(prior, {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}, group)
+
+    w = spec.prior_w.sample_new(key_w, hyper(spec.prior_w, "w"), (u,))
+    if not k:
+        return w[None]
+    v = spec.prior_v.sample_new(key_v, hyper(spec.prior_v, "v"), (u, k))
+    return jnp.concatenate([w[None], v.T])

@@ -54,8 +54,7 @@ def sweep_units(
     layout: Layout,
     blocks: FactorBlocks,
     theta: Sequence[Float[Array, "K m"]],
-    precision: Float[Array, "K G"],
-    mean: Float[Array, "K G"],
+    priors: Sequence[GroupPrior],
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
 ) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
@@ -63,7 +62,7 @@ def sweep_units(
     thetas, units = list(theta), layout.units
     tables = [_summary(unit, own).Q for unit, own in zip(units, thetas, strict=True)]
     for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(units)), units, strict=True)):
-        prior = GroupPrior(precision, mean, unit.group)
+        prior = priors[i]
         rest = [j for j in range(len(units)) if j != i]
         data = Data(omega, [tables[j] for j in rest])
         if isinstance(unit, FieldUnit):

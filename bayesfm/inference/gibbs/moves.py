@@ -9,6 +9,9 @@ it is when
 - and, in a model of two such fields only, the v_f of one field are multiplied by c and those of the other by 1/c, with
   their hyperparameters (:func:`rescale`).
 
+A prior family for which a move is not exact says so, and the move is left out (``Prior.location``,
+``Prior.scale_factor``).
+
 Each is a group of transformations with invariant measure; drawing the group element from the density along the orbit,
 times the Jacobian, leaves the posterior invariant (Liu & Sabatti 2000, Generalised Gibbs sampler and multigrid Monte
 Carlo, Biometrika 87, theorem 1).
@@ -21,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from bayesfm.design.units import FieldUnit, Layout
+from bayesfm.inference.gibbs.prior_terms import prior_of_w
 from bayesfm.inference.gibbs.state import GibbsState
 from bayesfm.model import ModelSpec
 
@@ -43,7 +47,10 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
         return state
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
-        precision, mean = (x[g] for x in spec.prior_w.location(state.hyper_w))
+        location = spec.prior_w.location(state.hyper_w)
+        if location is None:
+            return state
+        precision, mean = (x[g] for x in location)
         mu = state.hyper_w["mu"][g]
         P = prior0.precision + precision
         b = prior0.precision * (prior0.mean - state.w0) + precision * (mu - mean)
@@ -61,15 +68,19 @@ def shift_v(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     With residual e_l = w_l - mu_w and precision lambda_w of l's group, delta has precision
     sum lambda_l v_l v_l' + diag(precision of mu_v) and linear term sum lambda_l e_l v_l - precision (mu_v - its mean).
     """
-    precision_w, mean_w = spec.prior_w.precision_and_mean(state.hyper_w)
+    prior_w = [prior_of_w(spec, state, layout, unit) for unit in layout.units]
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
-        precision, mean = (x[g] for x in spec.prior_v.location(state.hyper_v))
-        P, b = jnp.diag(precision), -precision * (state.hyper_v["mu"][g] - mean)
-        for j, (unit, theta) in enumerate(zip(layout.units, state.theta, strict=True)):
+        location = spec.prior_v.location(state.hyper_v)
+        if location is None:
+            return state
+        precision, mean = (x[g] for x in location)
+        P = precision if spec.prior_v.full else jnp.diag(precision)
+        b = -P @ (state.hyper_v["mu"][g] - mean)
+        for j, ((precision_w, mean_w), theta) in enumerate(zip(prior_w, state.theta, strict=True)):
             if j != i:
-                weighted = theta[1:] * precision_w[unit.group]
-                P, b = P + weighted @ theta[1:].T, b + weighted @ (theta[0] - mean_w[unit.group])
+                weighted = theta[1:] * precision_w
+                P, b = P + weighted @ theta[1:].T, b + weighted @ (theta[0] - mean_w)
         L = jnp.linalg.cholesky(P)
         noise = jax.random.normal(sub, b.shape, b.dtype)
         half = jax.scipy.linalg.solve_triangular(L, b, lower=True) + noise
@@ -84,31 +95,19 @@ def shift_v(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
 
 
 def rescale(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
-    """(v, mu_v, lambda_v) -> (c v, c mu_v, lambda_v / c^2) in one of two fields, 1/c in the other, factor by factor.
+    """V and what scales with it times c in one of two fields, divided by c in the other, factor by factor.
 
-    Everything but the two Gamma priors of lambda cancels against the Jacobian; what is left is, for x = 2 log c - s,
-    a density proportional to exp(-omega cosh x). It is drawn from by one step of slice sampling, whose slice is known
-    in closed form.
+    Given the scales, the normal densities of v and mu cancel against the Jacobian; what the prior of the scales says of
+    c is the family's own (``Prior.scale_factor``).
     """
     (i, g), (j, h) = whole_fields(layout)
-    rate, allowed = spec.prior_v.scale_rate(
-        state.hyper_v
-    )  # -rate / (2 c^2) is the log density of scaling by c
-    s = 0.5 * jnp.log(rate[g] / rate[h])
-    omega = jnp.sqrt(rate[g] * rate[h])
-    key_height, key_place = jax.random.split(key)
-    height = jnp.cosh(s) + jax.random.exponential(key_height, s.shape, s.dtype) / omega
-    x = jnp.arccosh(height) * jax.random.uniform(key_place, s.shape, s.dtype, -1.0, 1.0)
-    c = jnp.where(allowed, jnp.exp(0.5 * (x + s)), 1.0)
+    c = spec.prior_v.scale_factor(key, state.hyper_v, g, h)
+    if c is None:
+        return state
     theta = list(state.theta)
     theta[i] = theta[i].at[1:].multiply(c[:, None])
     theta[j] = theta[j].at[1:].divide(c[:, None])
-    mu, lam = state.hyper_v["mu"], state.hyper_v["lambda"]
-    hyper_v = {
-        **state.hyper_v,
-        "mu": mu.at[g].multiply(c).at[h].divide(c),
-        "lambda": lam.at[g].divide(c * c).at[h].multiply(c * c),
-    }
+    hyper_v = spec.prior_v.scaled(spec.prior_v.scaled(state.hyper_v, g, c), h, 1 / c)
     return state._replace(theta=tuple(theta), hyper_v=hyper_v)
 
 
@@ -118,7 +117,7 @@ def can_rescale(layout: Layout) -> bool:
 
 
 def invariant_moves(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
-    """All moves that the design allows; none of them changes eta."""
+    """All moves that the design and the priors allow; none of them changes eta."""
     key_w, key_v, key_scale = jax.random.split(key, 3)
     if not whole_fields(layout):
         return state

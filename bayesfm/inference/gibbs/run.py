@@ -63,7 +63,7 @@ def gibbs(
     kernels : {"auto", "native", "xla"}, default="auto"
         Compiled kernels, or XLA. "auto" takes the kernels on a CPU where the package was built with them.
     keep : "all", "hyper" or sequence of str
-        Sites to store per draw; "hyper" leaves out w and v.
+        Sites to store per draw; "hyper" leaves out what every feature has of its own: w, v, local scales.
     streams : mapping of str to Design, optional
         Rows whose predictive moments are gathered while sampling (needed where w and v are not kept).
 

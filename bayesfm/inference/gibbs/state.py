@@ -13,7 +13,7 @@ from bayesfm.design import Design
 from bayesfm.design.units import Layout
 from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Hyper
+from bayesfm.priors import Hyper, Sizes
 
 __all__ = ["GibbsData", "GibbsState", "from_sites", "initial_state", "start_sd", "to_sites"]
 
@@ -39,7 +39,8 @@ class GibbsData(NamedTuple):
 class GibbsState(NamedTuple):
     """What a chain carries. ``eta`` is a cache: every sweep computes it anew from the parameters.
 
-    ``theta`` holds one (K, m) array per unit of the layout, rows w, v_1, ..., v_k.
+    ``theta`` holds one (K, m) array per unit of the layout, rows w, v_1, ..., v_k. Hyperparameters that belong to
+    features are in the order of the design.
     """
 
     w0: Float[Array, ""]
@@ -71,7 +72,7 @@ def start_sd(design: Design, spread: float, rank: int) -> float:
 def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
     """Start of a chain: w = 0, small random v, so that chains differ and no factor starts at the saddle v = 0."""
     layout, dtype = data.layout, data.y.dtype
-    k, G = spec.predictor.rank, layout.num_groups
+    k, G, p = spec.predictor.rank, layout.num_groups, layout.place.shape[0]
     theta = []
     for sub, unit in zip(jax.random.split(key, len(layout.units)), layout.units, strict=True):
         v = data.start_sd * jax.random.normal(sub, (k, unit.features.shape[0]), dtype)
@@ -80,8 +81,8 @@ def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gibb
     return GibbsState(
         w0=jnp.asarray(0.0 if spec.intercept is None else spec.intercept.mean, dtype),
         theta=tuple(theta),
-        hyper_w=cast(spec.prior_w.initial((G,))),
-        hyper_v=cast(spec.prior_v.initial((G, k))),
+        hyper_w=cast(spec.prior_w.initial(Sizes(G, p))),
+        hyper_v=cast(spec.prior_v.initial(Sizes(G, p, (k,)))),
         params=cast(spec.likelihood.initial(data.observed)),
         eta=jnp.zeros_like(data.y),
     )

@@ -13,13 +13,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.gibbs import compiled
-from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors, UnitPrior
+from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors
 from bayesfm.inference.gibbs.moves import invariant_moves
+from bayesfm.inference.gibbs.prior_terms import prior_of_unit, priors_of_units
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
 from bayesfm.inference.gibbs.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
-from bayesfm.priors import Hyper, Prior
+from bayesfm.priors import Features
 from bayesfm.sums import total
 
 __all__ = ["linear_predictor", "sweep"]
@@ -70,8 +71,8 @@ def sweep(
     moments = _group_moments(data.layout, theta)
     state = state._replace(
         theta=theta,
-        hyper_w=_update_hyper(k_w, spec.prior_w, state.hyper_w, moments, slice(0, 1)),
-        hyper_v=_update_hyper(k_v, spec.prior_v, state.hyper_v, moments, slice(1, None)),
+        hyper_w=spec.prior_w.update(k_w, state.hyper_w, _features(data.layout, theta, moments, of_w=True)),
+        hyper_v=spec.prior_v.update(k_v, state.hyper_v, _features(data.layout, theta, moments, of_w=False)),
         eta=z - r,
     )
     return invariant_moves(k_moves, state, spec, data.layout)
@@ -136,36 +137,19 @@ def _sweep_units(
     predictor = spec.predictor
     blocks = FactorBlocks(predictor.rank, min(factor_block, predictor.rank))
     if layout.native:
-        return compiled.sweep_units(
-            key, layout, blocks, state.theta, *_prior_of_groups(spec, state), omega, r
-        )
+        priors = priors_of_units(spec, state, layout)
+        return compiled.sweep_units(key, layout, blocks, state.theta, priors, omega, r)
     thetas = list(state.theta)
     factors = [_summary(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
 
     for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)):
         rest = [j for j in range(len(thetas)) if j != i]
         others = OtherFactors([factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], r)
-        prior = UnitPrior(*_prior_of_theta(spec, state, unit.group))
+        prior = prior_of_unit(spec, state, layout, unit)
         update = UPDATES[type(unit)]
         thetas[i], r = update(sub, predictor, unit, blocks, thetas[i], prior, others, omega, r)
         factors[i] = _summary(predictor, unit, thetas[i], layout)[1:]
     return tuple(thetas), r
-
-
-def _prior_of_theta(
-    spec: ModelSpec, state: GibbsState, group: Int[Array, " m"]
-) -> tuple[Float[Array, "K m"], Float[Array, "K m"]]:
-    """Prior precision and mean of (w_j, v_j), features in the last axis."""
-    precision, mean = _prior_of_groups(spec, state)
-    return precision[:, group], mean[:, group]
-
-
-def _prior_of_groups(spec: ModelSpec, state: GibbsState) -> tuple[Float[Array, "K G"], Float[Array, "K G"]]:
-    precision_w, mean_w = spec.prior_w.precision_and_mean(state.hyper_w)
-    precision_v, mean_v = spec.prior_v.precision_and_mean(state.hyper_v)
-    precision = jnp.concatenate([precision_w[None], precision_v.T])
-    mean = jnp.concatenate([mean_w[None], mean_v.T])
-    return precision, mean
 
 
 class Moments(NamedTuple):
@@ -194,8 +178,13 @@ def _group_moments(layout: Layout, theta: tuple[Float[Array, "K m"], ...]) -> Mo
     return Moments(count, mean, by_group(centred))
 
 
-def _update_hyper(key: Key[Array, ""], prior: Prior, hyper: Hyper, moments: Moments, rows: slice) -> Hyper:
-    """Hyperparameters of w (row 0) or v (the others)."""
-    shape = next(iter(hyper.values())).shape
-    mean, scatter = (x[rows].T.reshape(shape) for x in (moments.mean, moments.scatter))
-    return prior.update(key, hyper, moments.number, mean, scatter)
+def _features(
+    layout: Layout, theta: tuple[Float[Array, "K m"], ...], moments: Moments, of_w: bool
+) -> Features:
+    """W (row 0) or v (the others) in the order of the design; what a prior does not read is never computed."""
+
+    def own(x: Float[Array, "K m"]) -> Array:
+        return x[0] if of_w else x[1:].T
+
+    x = own(jnp.concatenate(theta, axis=1)[:, layout.place])
+    return Features(x, layout.group, moments.number, own(moments.mean), own(moments.scatter))

@@ -30,9 +30,10 @@ from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_
 from bayesfm.likelihoods import Gaussian, Likelihood
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
-from bayesfm.priors import Intercept, NormalGamma
+from bayesfm.priors import Intercept, NormalGamma, Prior
 from tests.design.strategies import naive_rows
 from tests.likelihoods.reference import reference
+from tests.priors import families
 from tests.statistics import ks
 
 type Sites = dict[str, Any]
@@ -101,6 +102,8 @@ def problem(
     mu0_v: float = -0.3,
     native: bool = False,
     likelihood: Likelihood | None = None,
+    prior_w: Prior | None = None,
+    prior_v: Prior | None = None,
 ) -> Problem:
     """A problem with 20 rows and 7 or 8 features in two or three prior groups.
 
@@ -109,8 +112,8 @@ def problem(
     """
     spec = ModelSpec(
         predictor=FM(rank),
-        prior_w=NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
-        prior_v=NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
+        prior_w=prior_w or NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
+        prior_v=prior_v or NormalGamma(a0=7.0, b0=4.0, beta0=1.5, mu0=mu0_v),
         intercept=Intercept(mean=0.7, precision=2.0),
         likelihood=Gaussian(a0=6.0, b0=4.0),
     )
@@ -160,12 +163,9 @@ def draw_from_model(problem: Problem, rng: np.random.Generator, num: int) -> tup
 
 def _draw_features(spec: ModelSpec, group: np.ndarray, G: int, rng: np.random.Generator, num: int) -> Sites:
     sites: Sites = {}
-    p, k = len(group), spec.predictor.rank
-    for x, prior, shape in (("w", spec.prior_w, ()), ("v", spec.prior_v, (k,))):
-        lam = rng.gamma(prior.a0 / 2, 2 / prior.b0, (num, G, *shape))
-        mu = rng.normal(prior.mu0, (prior.beta0 * lam) ** -0.5)
-        values = rng.normal(size=(num, p, *shape)) / np.sqrt(lam[:, group]) + mu[:, group]
-        sites |= {f"lambda_{x}": lam, f"mu_{x}": mu, x: values}
+    for x, prior, shape in (("w", spec.prior_w, ()), ("v", spec.prior_v, (spec.predictor.rank,))):
+        hyper, values = families.draw(prior, rng, num, group, G, shape)
+        sites |= {f"{name}_{x}": own for name, own in hyper.items()} | {x: values}
     return sites
 
 
@@ -270,20 +270,16 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     mean = eta if gaussian else reference(spec.likelihood).mean(eta, s, rows)
     e = np.where(weight > 0, y - mean, 0.0)
     seen = np.flatnonzero(weight > 0)
-    mu_w, lambda_w = s["mu_w"], s["lambda_w"]
-    mu_v, lambda_v = s["mu_v"], s["lambda_v"]
     if gaussian:
         log_likelihood = (weight * stats.norm.logpdf(e, 0, alpha[:, None] ** -0.5)).sum(1)
     else:
         log_likelihood = (weight * reference(spec.likelihood).log_density(y, eta, s, rows)).sum(1)
-    square_w = lambda_w[:, group] * (w - mu_w[:, group]) ** 2
-    square_v = lambda_v[:, group] * (v - mu_v[:, group]) ** 2
     params = {name: s[name] for name in spec.likelihood.dims}
     out = {
         **({"w0": w0} if spec.intercept is not None else {}),
         **{name: x for name, x in params.items() if x.ndim == 1},
         "log likelihood": log_likelihood,
-        "log joint": log_likelihood + _log_prior(spec, s, square_w, square_v, group),
+        "log joint": log_likelihood + _log_prior(spec, s, group),
         "alpha sum e^2": alpha * (weight * e**2).sum(1),
         "w0 alpha sum e": (w0 + eta[:, seen[0]]) * alpha * (weight * e).sum(1),
     }
@@ -292,10 +288,8 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     out |= _columns("eta", eta[:, seen[:4]])
     out |= _columns("eta e", eta[:, seen] * e[:, seen])
     out |= _columns("alpha e^2", alpha[:, None] * e[:, seen] ** 2)
-    out |= _columns("lambda_w", lambda_w) | _columns("lambda_v", lambda_v)
-    out |= _columns("mu_w", mu_w) | _columns("mu_v", mu_v)
-    out |= _columns("lambda_w mu_w^2", lambda_w * mu_w**2) | _columns("lambda_v mu_v^2", lambda_v * mu_v**2)
-    out |= _columns("lambda_w (w - mu)^2", square_w) | _columns("lambda_v (v - mu)^2", square_v[:, :, 0])
+    for prior, name in ((spec.prior_w, "w"), (spec.prior_v, "v")):
+        out |= families.quantities(prior, _hyper(prior, s, name), s[name], group, name)
     out |= _columns("w v", w * v[:, :, 0]) | _columns("v v", v[:, :, 0] * v[:, :, -1])
     out |= _columns("w w'", w[:, :-1] * w[:, -1:]) | _columns("<v, v'>", (v[:, :-1] * v[:, -1:]).sum(2))
     out |= _columns("w score", alpha[:, None] * w * ((weight * e) @ X))
@@ -303,9 +297,11 @@ def quantities(problem: Problem, sites: Sites, y: jax.Array) -> dict[str, np.nda
     return out
 
 
-def _log_prior(
-    spec: ModelSpec, s: Sites, square_w: np.ndarray, square_v: np.ndarray, group: np.ndarray
-) -> np.ndarray:
+def _hyper(prior: Prior, s: Sites, name: str) -> families.Values:
+    return {own: s[f"{own}_{name}"] for own in prior.hyper_names()}
+
+
+def _log_prior(spec: ModelSpec, s: Sites, group: np.ndarray) -> np.ndarray:
     """Log prior density of every chain."""
     lp = np.zeros(len(s["w"]))
     if spec.intercept is not None:
@@ -314,12 +310,8 @@ def _log_prior(
         lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
     else:
         lp = lp + reference(spec.likelihood).log_prior(s)
-    for x, square, prior in (("w", square_w, spec.prior_w), ("v", square_v, spec.prior_v)):
-        lam, mu = s[f"lambda_{x}"], s[f"mu_{x}"]
-        hyper = stats.gamma.logpdf(lam, prior.a0 / 2, scale=2 / prior.b0)
-        hyper = hyper + stats.norm.logpdf(mu, prior.mu0, (prior.beta0 * lam) ** -0.5)
-        features = 0.5 * (np.log(lam[:, group]) - square)
-        lp = lp + hyper.reshape(len(lp), -1).sum(1) + features.reshape(len(lp), -1).sum(1)
+    for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
+        lp = lp + families.log_density(prior, _hyper(prior, s, x), s[x], group)
     return lp
 
 

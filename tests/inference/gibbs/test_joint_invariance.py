@@ -67,8 +67,8 @@ def test_draws_from_the_model_are_what_they_claim(name: str) -> None:
         "alpha": ks_exact(values["alpha"], alpha),
         "w0": ks_exact(values["w0"], stats.norm(spec.intercept.mean, spec.intercept.precision**-0.5)),
         "lambda_w": ks_exact(values["lambda_w [0]"], stats.gamma(prior.a0 / 2, scale=2 / prior.b0)),
-        "w": ks_exact(values["lambda_w (w - mu)^2 [0]"], stats.chi2(1)),
-        "v": ks_exact(values["lambda_v (v - mu)^2 [0]"], stats.chi2(1)),
+        "w": ks_exact(values["precision (w - mean)^2 [0]"], stats.chi2(1)),
+        "v": ks_exact(values["precision (v - mean)^2 [0]"], stats.chi2(1)),
         "chi-square": ks_exact(values["alpha sum e^2"], stats.chi2((weight > 0).sum())),
         "mu_w": ks_exact(
             (sites["mu_w"][:, 0] - prior.mu0) * np.sqrt(prior.beta0 * sites["lambda_w"][:, 0]), stats.norm

@@ -17,7 +17,7 @@ from bayesfm.inference.gibbs import units
 from bayesfm.inference.gibbs.state import GibbsState
 from bayesfm.likelihoods import Gaussian
 from bayesfm.predictors import FM
-from bayesfm.priors import NormalGamma
+from bayesfm.priors import Features, NormalGamma
 from tests.inference.gibbs import joint
 from tests.statistics import alarms
 
@@ -91,11 +91,11 @@ def one_key(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
 def patch_normal_gamma(patch: pytest.MonkeyPatch, change: Callable[..., Any]) -> Overrides:
     update = NormalGamma.update
 
-    def changed(self: NormalGamma, key: jax.Array, hyper: Any, count: Any, mean: Any, scatter: Any) -> Any:
-        shaped = count.reshape(count.shape + (1,) * (mean.ndim - 1))
-        return change(
-            self, lambda scatter: update(self, key, hyper, count, mean, scatter), shaped, mean, scatter
-        )
+    def changed(self: NormalGamma, key: jax.Array, hyper: Any, features: Features) -> Any:
+        def with_scatter(scatter: Any) -> Any:
+            return update(self, key, hyper, features._replace(scatter=scatter))
+
+        return change(self, with_scatter, features.number_per_column, features.mean, features.scatter)
 
     patch.setattr(NormalGamma, "update", changed)
     return {"transition": retraced()}
@@ -165,13 +165,13 @@ def residual_not_moved_by_w0(patch: pytest.MonkeyPatch, problem: joint.Problem) 
 
 
 def prior_mean_ignored(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
-    prior_of_theta = sweep_module._prior_of_theta
+    prior_of_unit = sweep_module.prior_of_unit
 
     def changed(*args: Any) -> Any:
-        precision, mean = prior_of_theta(*args)
-        return precision, jnp.zeros_like(mean)
+        prior = prior_of_unit(*args)
+        return prior._replace(mean=jnp.zeros_like(prior.mean))
 
-    patch.setattr(sweep_module, "_prior_of_theta", changed)
+    patch.setattr(sweep_module, "prior_of_unit", changed)
     return {"transition": retraced()}
 
 

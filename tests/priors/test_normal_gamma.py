@@ -7,8 +7,9 @@ import numpyro
 import pytest
 from scipy import integrate, stats
 
-from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior
+from bayesfm.priors import Features, Hyper, NormalGamma, Prior, Sizes
 from tests.implied import gamma_shape_and_rate, normal_mean_and_sd
+from tests.priors.updates import features_of
 from tests.statistics import assert_no_alarm, ks_exact, z_test
 
 PRIOR = NormalGamma(a0=3.0, b0=2.0, beta0=0.7, mu0=0.4)
@@ -21,11 +22,10 @@ def log_density(x: np.ndarray, mu: float, lam: float, prior: NormalGamma) -> flo
     return float(lp + sum(stats.norm.logpdf(value, mu, lam**-0.5) for value in x))
 
 
-def statistics(xs: list[np.ndarray]) -> tuple[jnp.ndarray, jnp.ndarray, jnp.ndarray]:
-    """Count (G,), mean (G, d) and scatter (G, d) of one (p_g, d) array per group."""
-    mean = np.stack([x.mean(axis=0) if len(x) else np.zeros(x.shape[1]) for x in xs])
-    scatter = np.stack([((x - m) ** 2).sum(axis=0) for x, m in zip(xs, mean, strict=True)])
-    return jnp.asarray([float(len(x)) for x in xs]), jnp.asarray(mean), jnp.asarray(scatter)
+def statistics(xs: list[np.ndarray]) -> Features:
+    """What the update reads, from one (p_g, d) array per group."""
+    group = np.repeat(np.arange(len(xs)), [len(x) for x in xs])
+    return features_of(jnp.asarray(np.concatenate(xs)), group, len(xs))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def groups() -> list[np.ndarray]:
 
 
 def update(groups: list[np.ndarray], name: str, key: int = 0) -> np.ndarray:
-    return np.asarray(PRIOR.update(jax.random.key(key), {}, *statistics(groups))[name])
+    return np.asarray(PRIOR.update(jax.random.key(key), {}, statistics(groups))[name])
 
 
 def test_lambda_has_mu_integrated_out(groups: list[np.ndarray]) -> None:
@@ -93,7 +93,7 @@ def test_random_draws_have_the_distribution(groups: list[np.ndarray]) -> None:
     shape, rate = gamma_shape_and_rate(lambda: update(groups, "lambda"))
     mean, _ = normal_mean_and_sd(lambda: update(groups, "mu"))
     data = statistics(groups)
-    hyper = jax.vmap(lambda key: PRIOR.update(key, {}, *data))(jax.random.split(jax.random.key(1), N))
+    hyper = jax.vmap(lambda key: PRIOR.update(key, {}, data))(jax.random.split(jax.random.key(1), N))
     lam, mu = (np.asarray(hyper[name], np.float64) for name in ("lambda", "mu"))
     weight = PRIOR.beta0 + np.array([5.0, 0.0, 1.0])[:, None]
     z = (mu - mean) * np.sqrt(weight * lam)
@@ -113,7 +113,7 @@ def test_random_draws_have_the_distribution(groups: list[np.ndarray]) -> None:
 def test_sites_have_the_density(shape: tuple[int, ...]) -> None:
     with jax.enable_x64():
         with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-            hyper = PRIOR.sample_hyper("_w", shape)
+            hyper = PRIOR.sample_hyper("_w", Sizes(shape[0], 5, shape[1:]))
         assert list(trace) == ["lambda_w", "mu_w"]
         assert {name: x.shape for name, x in hyper.items()} == {"mu": shape, "lambda": shape}
         lam, mu = (np.asarray(hyper[name], np.float64) for name in ("lambda", "mu"))
@@ -127,13 +127,13 @@ def test_sites_have_the_density(shape: tuple[int, ...]) -> None:
 def test_distribution_precision_and_mean_agree() -> None:
     hyper = {"mu": jnp.array([1.0, -2.0]), "lambda": jnp.array([4.0, 0.25])}
     x = PRIOR.distribution(hyper)
-    precision, mean = PRIOR.precision_and_mean(hyper)
+    precision, mean = PRIOR.precision_and_mean(hyper, (2,))
     np.testing.assert_allclose(x.mean, mean)
     np.testing.assert_allclose(x.variance, 1 / precision, rtol=1e-6)
 
 
 def test_initial_is_the_centre() -> None:
-    hyper = PRIOR.initial((2, 3))
+    hyper = PRIOR.initial(Sizes(2, 5, (3,)))
     assert PRIOR.hyper_names() == tuple(hyper)
     np.testing.assert_allclose(hyper["lambda"], np.full((2, 3), 1.5))
     np.testing.assert_allclose(hyper["mu"], np.full((2, 3), 0.4))
@@ -144,12 +144,12 @@ def test_numbers_are_leaves() -> None:
     traced = []
 
     @jax.jit
-    def draw(prior: NormalGamma, count: jax.Array, mean: jax.Array, scatter: jax.Array) -> Hyper:
+    def draw(prior: NormalGamma, features: Features) -> Hyper:
         traced.append(prior)
-        return prior.update(jax.random.key(0), {}, count, mean, scatter)
+        return prior.update(jax.random.key(0), {}, features)
 
     data = statistics([np.ones((2, 1))])
-    first, second = draw(PRIOR, *data), draw(NormalGamma(9.0, 1.0, 1.0, 7.0), *data)
+    first, second = draw(PRIOR, data), draw(NormalGamma(9.0, 1.0, 1.0, 7.0), data)
     assert len(traced) == 1
     assert float(first["mu"][0, 0]) != float(second["mu"][0, 0])
     assert isinstance(PRIOR, Prior)
@@ -167,29 +167,3 @@ def test_numbers_are_leaves() -> None:
 def test_bad_numbers_are_refused(arguments: dict[str, float], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         NormalGamma(**arguments)
-
-
-class TestIntercept:
-    prior = Intercept(mean=0.5, precision=2.0)
-
-    def update(self, key: jax.Array) -> jax.Array:
-        return self.prior.update(key, jnp.asarray(3.0), jnp.asarray(-4.0))
-
-    def test_update_is_the_product_of_prior_and_data(self) -> None:
-        mean, sd = normal_mean_and_sd(lambda: self.update(jax.random.key(0)))
-        np.testing.assert_allclose(mean, (2 * 0.5 - 4) / 5, rtol=1e-6)
-        np.testing.assert_allclose(sd, 5**-0.5, rtol=1e-6)
-
-    def test_random_draws(self) -> None:
-        w0 = jax.vmap(self.update)(jax.random.split(jax.random.key(0), 20_000))
-        assert_no_alarm({"w0": ks_exact(w0, stats.norm(-0.6, 5**-0.5))})
-
-    def test_distribution(self) -> None:
-        x = self.prior.distribution()
-        np.testing.assert_allclose([x.mean, x.variance], [0.5, 0.5], rtol=1e-6)
-
-    def test_bad_numbers_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="precision"):
-            Intercept(precision=0.0)
-        with pytest.raises(ValueError, match="mean"):
-            Intercept(mean=float("nan"))

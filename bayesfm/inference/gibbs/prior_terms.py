@@ -1,0 +1,65 @@
+"""What the draw of a unit's theta sees of the priors: a precision and a mean of every feature."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bayesfm.design.units import Layout, Unit
+from bayesfm.inference.gibbs.blocks import GroupPrior, UnitPrior
+from bayesfm.inference.gibbs.state import GibbsState
+from bayesfm.model import ModelSpec
+from bayesfm.priors import Hyper, Prior, of_features
+
+__all__ = ["prior_of_unit", "prior_of_w", "priors_of_units"]
+
+
+def prior_of_unit(spec: ModelSpec, state: GibbsState, layout: Layout, unit: Unit) -> UnitPrior:
+    """Of (w_j, v_j), features in the last axis."""
+    w = _of_unit(spec.prior_w, state.hyper_w, layout, unit)
+    v = _of_unit(spec.prior_v, state.hyper_v, layout, unit, (spec.predictor.rank,))
+    return UnitPrior(*_stacked(w, v))
+
+
+def prior_of_w(
+    spec: ModelSpec, state: GibbsState, layout: Layout, unit: Unit
+) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """Precision and mean of w of a unit's features."""
+    return _of_unit(spec.prior_w, state.hyper_w, layout, unit)
+
+
+def priors_of_units(spec: ModelSpec, state: GibbsState, layout: Layout) -> list[GroupPrior]:
+    """For the compiled kernels, which look a feature's prior up by a number: its group, or the feature itself."""
+    if spec.prior_w.local_names or spec.prior_v.local_names:
+        numbers = [jnp.arange(unit.group.shape[0], dtype=jnp.int32) for unit in layout.units]
+        priors = [prior_of_unit(spec, state, layout, unit) for unit in layout.units]
+        return [GroupPrior(*prior, number) for prior, number in zip(priors, numbers, strict=True)]
+    w = _precision_and_mean(spec.prior_w, state.hyper_w, layout)
+    v = _precision_and_mean(spec.prior_v, state.hyper_v, layout, (spec.predictor.rank,))
+    precision, mean = _stacked(w, v)
+    return [GroupPrior(precision, mean, unit.group) for unit in layout.units]
+
+
+def _precision_and_mean(
+    prior: Prior, hyper: Hyper, layout: Layout, columns: tuple[int, ...] = ()
+) -> tuple[Array, Array]:
+    """Per group, or per feature in the order of the design."""
+    if prior.local_names:
+        own = of_features(prior, hyper, layout.group)
+        return prior.precision_and_mean(own, (layout.group.shape[0], *columns))
+    return prior.precision_and_mean(hyper, (layout.num_groups, *columns))
+
+
+def _of_unit(
+    prior: Prior, hyper: Hyper, layout: Layout, unit: Unit, columns: tuple[int, ...] = ()
+) -> tuple[Array, Array]:
+    precision, mean = _precision_and_mean(prior, hyper, layout, columns)
+    number = unit.features if prior.local_names else unit.group
+    return precision[number], mean[number]
+
+
+def _stacked(
+    w: tuple[Array, Array], v: tuple[Array, Array]
+) -> tuple[Float[Array, "K m"], Float[Array, "K m"]]:
+    precision, mean = (jnp.concatenate([of_w[None], of_v.T]) for of_w, of_v in zip(w, v, strict=True))
+    return precision, mean

@@ -1,0 +1,48 @@
+"""Whole sweeps leave the joint distribution as it is, whatever the prior families."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from bayesfm import native
+from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma
+from tests.inference.gibbs import joint
+from tests.statistics import assert_no_alarm
+
+HALF_T = HalfT(scale=0.7, df=6.0, beta0=2.0)
+HALF_NORMAL = HalfT(scale=0.7, df=math.inf, beta0=2.0, mu0=0.5)
+HORSESHOE = Horseshoe(global_scale=0.5, slab_scale=1.0, slab_df=6.0)
+COLUMNS = MultiplicativeGamma(a1=4.0, a2=3.0, scale=0.8, df=6.0)
+
+CASES: dict[str, dict[str, Any]] = {
+    "half-normal w, half-t v, rescaled": {"kind": "fields", "prior_w": HALF_NORMAL, "prior_v": HALF_T},
+    "half-t w, fixed v": {"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)},
+    "horseshoe w, multiplicative gamma v": {
+        **{"kind": "rows", "rank": 3, "factor_block": 2, "prior_w": HORSESHOE, "prior_v": COLUMNS}
+    },
+}
+if native.available():
+    CASES["kernels, horseshoe w, multiplicative gamma v"] = {
+        **{
+            "kind": "table",
+            "rank": 3,
+            "factor_block": 3,
+            "native": True,
+            "prior_w": HORSESHOE,
+            "prior_v": COLUMNS,
+        }
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sweeps_leave_the_joint_distribution(name: str) -> None:
+    assert_no_alarm(joint.p_values(joint.problem(**CASES[name]), 10_000, 10, optimization=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_sweeps_leave_the_joint_distribution_at_full_size(name: str) -> None:
+    assert_no_alarm(joint.p_values(joint.problem(**CASES[name]), 60_000, 30, seed=1))
