@@ -94,6 +94,10 @@ class Likelihood(ABC):
         terms = [prior.log_prob(params[name]) for name, prior in self.prior().items()]
         return sum((jnp.sum(t) for t in terms), start=jnp.zeros(()))
 
+    def shifted(self, params: Params, delta: Float[Array, ""]) -> Params:
+        """Parameters under which eta + delta means what eta does under these; asked for where there is no intercept."""
+        raise NotImplementedError(f"a shift of eta is no shift of the parameters of {type(self).__name__}")
+
     @abstractmethod
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> Distribution:
         """Distribution of y given the linear predictor."""

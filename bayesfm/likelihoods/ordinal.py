@@ -80,6 +80,10 @@ class _Ordinal(Likelihood):
         """Class c with probability F(cut_c - eta) - F(cut_{c-1} - eta)."""
         return Ordinal(eta, params["cutpoints"], self.link)
 
+    def shifted(self, params: Params, delta: Float[Array, ""]) -> Params:
+        """Cut-points move with eta."""
+        return {"cutpoints": params["cutpoints"] + delta}
+
     def initial(self, observed: Observed) -> Params:
         """Quantiles of the shares of the classes, each class given one more row."""
         y, weight, _ = observed

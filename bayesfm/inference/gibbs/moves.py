@@ -44,7 +44,7 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     """
     prior0 = spec.intercept
     if prior0 is None:
-        return state
+        return shift_cutpoints(key, state, spec, layout)
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
         location = spec.prior_w.location(state.hyper_w)
@@ -59,6 +59,35 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
         theta[i] = theta[i].at[0].add(-delta)
         hyper_w = {**state.hyper_w, "mu": state.hyper_w["mu"].at[g].add(-delta)}
         state = state._replace(w0=state.w0 + delta, theta=tuple(theta), hyper_w=hyper_w)
+    return state
+
+
+def shift_cutpoints(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+    """(cut-points, w, mu_w) -> + delta, for every whole field in turn, where the model has no intercept.
+
+    Their places along the orbit are drawn from the prior of mu_w and accepted by that of the cut-points, which is no
+    Gaussian. eta moves along, and the likelihood does not see it.
+    """
+    for i, g in whole_fields(layout):
+        key, key_place, key_accept = jax.random.split(key, 3)
+        location = spec.prior_w.location(state.hyper_w)
+        if location is None:
+            return state
+        precision, mean = (x[g] for x in location)
+        place = mean + jax.random.normal(key_place, (), mean.dtype) / jnp.sqrt(precision)
+        delta = place - state.hyper_w["mu"][g]
+        params = spec.likelihood.shifted(state.params, delta)
+        log_ratio = spec.likelihood.log_prior(params) - spec.likelihood.log_prior(state.params)
+        accept = jnp.log(jax.random.uniform(key_accept, dtype=mean.dtype)) < log_ratio
+        delta = jnp.where(accept, delta, 0.0)
+        theta = list(state.theta)
+        theta[i] = theta[i].at[0].add(delta)
+        state = state._replace(
+            theta=tuple(theta),
+            hyper_w={**state.hyper_w, "mu": state.hyper_w["mu"].at[g].add(delta)},
+            params=spec.likelihood.shifted(state.params, delta),
+            eta=state.eta + delta,
+        )
     return state
 
 
@@ -117,7 +146,7 @@ def can_rescale(layout: Layout) -> bool:
 
 
 def invariant_moves(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
-    """All moves that the design and the priors allow; none of them changes eta."""
+    """All moves that the design and the priors allow; none of them changes the likelihood."""
     key_w, key_v, key_scale = jax.random.split(key, 3)
     if not whole_fields(layout):
         return state
