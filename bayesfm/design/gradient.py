@@ -168,7 +168,8 @@ class GradientArrays(DesignArrays):
     """A design whose ``row_effect`` has a gradient made of sorted sums.
 
     Values are those of :class:`~bayesfm.design.arrays.DesignArrays`, and gradients up to rounding. A block that is
-    gathered costs one gather of every other block's summaries, from arrays that fit in a cache.
+    gathered costs one gather of every other block's summaries, from arrays that fit in a cache. Reverse mode only: JAX
+    takes no ``jvp`` of functions with a derivative of their own.
 
     Examples
     --------

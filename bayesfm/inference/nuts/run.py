@@ -137,7 +137,7 @@ def nuts(
         sites = start_sites(start, kernel.site_shapes(), options.num_chains, problem.centre)
         states = _start_at(kernel, jax.random.split(key_start, options.num_chains), sites)
         _check_start(states.potential_energy)
-    info = {"engine": "nuts", "parametrization": parametrization}
+    info: dict[str, Any] = {"engine": "nuts", "parametrization": parametrization}
     info |= {"target_accept": kernel.target_accept, "max_tree_depth": kernel.max_tree_depth}
     run = run_chains(kernel, key_chains, options, states)
     draws = as_draws(run, spec, problem.centre, problem.probe_rows, info)
