@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bayesfm.diagnostics import ConvergenceWarning, summary
     from bayesfm.estimators import FMRegressor
     from bayesfm.inference.chains import ChainOptions
+    from bayesfm.inference.engines import nuts
     from bayesfm.inference.gibbs.run import gibbs
     from bayesfm.likelihoods import Gaussian
     from bayesfm.model import ModelSpec, default_spec
@@ -57,6 +58,7 @@ __all__ = [
     "design_from_matrix",
     "gibbs",
     "load",
+    "nuts",
     "read_libfm",
     "save",
     "show_versions",
@@ -77,6 +79,7 @@ _MODULES = {
     "diagnostics": ("ConvergenceWarning", "summary"),
     "estimators": ("FMRegressor",),
     "inference.chains": ("ChainOptions",),
+    "inference.engines": ("nuts",),
     "inference.gibbs.run": ("gibbs",),
     "likelihoods": ("Gaussian",),
     "model": ("ModelSpec", "default_spec"),

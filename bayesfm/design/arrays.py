@@ -35,6 +35,14 @@ class Summaries(Protocol):
         """Summaries of the rows of a table."""
         ...
 
+    def derivative(self, q: Array) -> Array:
+        """Derivative of a row's effect by the parameters of a feature of value one, given the Q of all others."""
+        ...
+
+    def step_transpose(self, u: Array, x: Array, g: Array) -> Array:
+        """M' g, M being the derivative of a summary by the parameters of a feature."""
+        ...
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -45,10 +53,6 @@ class TableArrays:
     feature: Int[Array, " z"]
     value: Float[Array, " z"]
     num_rows: int = field(metadata={"static": True})
-
-    def at_entries(self, theta: Float[Array, "K p"]) -> Float[Array, "K z"]:
-        """Parameters of the feature of every entry."""
-        return theta[:, self.feature]
 
 
 @jax.tree_util.register_dataclass

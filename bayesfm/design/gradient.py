@@ -69,7 +69,7 @@ class Chunks:
         return cls(jnp.asarray(place), jnp.asarray(owners), num_owners)
 
     def sums(self, terms: Any, *arrays: Array) -> Float[Array, "K m"]:
-        """Sum over the places of every owner of ``terms(*tile of arrays)``, each (K, L, C) from arrays (T, L, C)."""
+        """Sum over the places of every owner of ``terms(*tile of arrays)``, each (K, L, C)."""
 
         def tile(xs: tuple[Array, ...]) -> Float[Array, "K C"]:
             x = terms(*xs)
@@ -83,37 +83,71 @@ class Chunks:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class SortedTable(TableArrays):
-    """A table whose entries are known by row and by feature."""
+class Columns:
+    """Entries of a table by feature: chunks of them, with row and value of each; padding has value 0."""
 
-    by_feature: Chunks | None = None
+    chunks: Chunks
+    row: Int[Array, "T L C"]
+    value: Float[Array, "T L C"]
 
-    def at_entries(self, theta: Float[Array, "K p"]) -> Float[Array, "K z"]:
-        """Parameters of the feature of every entry."""
-        return _at_entries(theta, self.feature, self.by_feature)
+    @classmethod
+    def of(cls, table: TableArrays, num_features: int) -> Columns:
+        """From the entries by row."""
+        chunks = Chunks.of(np.asarray(table.feature), num_features)
+        place = np.asarray(chunks.place)
+        row, value = (np.append(np.asarray(x), np.zeros(1, x.dtype))[place] for x in (table.row, table.value))
+        return cls(chunks, jnp.asarray(row), jnp.asarray(value))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SortedBlock(BlockArrays):
+    """A block whose table, if it has one, is known by feature, too."""
+
+    columns: Columns | None = None
+
+    @classmethod
+    def of(cls, block: BlockArrays) -> SortedBlock:
+        """With the columns sorted."""
+        columns = None if block.table is None else Columns.of(block.table, block.stop - block.start)
+        return cls(block.table, block.index, block.start, block.stop, block.num_unseen, columns)
+
+    def block_summary(self, predictor: Summaries, theta: Float[Array, "K p"]) -> Float[Array, "K m"]:
+        """Summaries of the distinct rows of the block."""
+        own = theta[:, self.start : self.stop]
+        return own if self.table is None else _summarize(own, predictor, self.table, self.columns)
 
 
 @jax.custom_vjp
-def _at_entries(theta: Array, feature: Array, by_feature: Chunks) -> Array:
-    return theta[:, feature]
+def _summarize(
+    theta: Float[Array, "K p"], predictor: Summaries, table: TableArrays, columns: Columns
+) -> Float[Array, "K m"]:
+    return predictor.summarize(table, theta)
 
 
-def _at_entries_forward(theta: Array, feature: Array, by_feature: Chunks) -> tuple[Array, Chunks]:
-    return theta[:, feature], by_feature
+def _summarize_forward(
+    theta: Float[Array, "K p"], predictor: Summaries, table: TableArrays, columns: Columns
+) -> tuple[Array, Any]:
+    s = predictor.summarize(table, theta)
+    return s, (theta, predictor, columns, s)
 
 
-def _at_entries_backward(by_feature: Chunks, cotangent: Float[Array, "K z"]) -> tuple[Array, None, None]:
-    padded = lax.optimization_barrier(
-        jnp.pad(cotangent, ((0, 0), (0, 1))).T
-    )  # one entry's numbers side by side
+def _summarize_backward(
+    saved: tuple[Array, Summaries, Columns, Array], c: Float[Array, "K m"]
+) -> tuple[Array, None, None, None]:
+    """Sum over the entries of every feature of M' c, M the matrix of ``predictor.step``."""
+    theta, predictor, columns, s = saved
 
-    def terms(place: Int[Array, "L C"]) -> Float[Array, "K L C"]:
-        return jnp.moveaxis(padded[place], -1, 0)
+    def terms(row: Array, value: Array, owner: Array) -> Float[Array, "K L C"]:
+        rest = s[1:, row] - value * theta[1:, None, owner]
+        return predictor.step_transpose(rest, value, c[:, row])
 
-    return by_feature.sums(terms, by_feature.place), None, None
+    chunks = columns.chunks
+    owner = chunks.owner.reshape(columns.row.shape[0], -1)
+    return chunks.sums(terms, columns.row, columns.value, owner), None, None, None
 
 
-_at_entries.defvjp(_at_entries_forward, _at_entries_backward)
+_summarize.defvjp(_summarize_forward, _summarize_backward)
 
 
 @jax.tree_util.register_dataclass
@@ -121,11 +155,11 @@ _at_entries.defvjp(_at_entries_forward, _at_entries_backward)
 class RowsOfBlock:
     """The data rows by block row of one block, and the block rows of the other blocks there.
 
-    ``others`` has None for the block itself; where another block has no index, its block rows are the data rows.
+    Where another block has no index, its block rows are the data rows.
     """
 
     chunks: Chunks
-    others: tuple[Int[Array, "T L C"] | None, ...]
+    others: tuple[Int[Array, "T L C"], ...]
 
 
 @jax.tree_util.register_dataclass
@@ -134,7 +168,8 @@ class GradientArrays(DesignArrays):
     """A design whose ``row_effect`` has a gradient made of sorted sums.
 
     Values are those of :class:`~bayesfm.design.arrays.DesignArrays`, and gradients up to rounding. A block that is
-    gathered costs one gather of every other block's summaries, from arrays that fit in a cache.
+    gathered costs one gather of every other block's summaries, from arrays that fit in a cache. Reverse mode only: JAX
+    takes no ``jvp`` of functions with a derivative of their own.
 
     Examples
     --------
@@ -153,7 +188,7 @@ class GradientArrays(DesignArrays):
     def from_design(cls, design: Design, dtype: np.dtype | type = np.float32) -> GradientArrays:
         """Copy a design to the device, with everything sorted that a gradient needs sorted."""
         plain = DesignArrays.from_design(design, dtype)
-        blocks = tuple(_sorted_block(b) for b in plain.blocks)
+        blocks = tuple(SortedBlock.of(b) for b in plain.blocks)
         rows = tuple(_rows_of_block(design, b) for b in range(len(blocks)))
         return cls(blocks, plain.num_rows, plain.num_features, plain.unseen_group, rows)
 
@@ -192,43 +227,26 @@ _row_effect.defvjp(_row_effect_forward, _row_effect_backward)
 def _pull_back(
     b: int, summaries: tuple[Array, ...], predictor: Summaries, design: GradientArrays, g: Float[Array, " n"]
 ) -> Float[Array, "K m"]:
-    """Cotangent of block b's summaries: over the rows of each of its own rows, that of one summary given the others."""
-    own, rows = summaries[b], design.rows[b]
+    """Cotangent of block b's summaries: sums over data rows of g times the derivative by the summary there."""
+    rows, others = design.rows[b], [s for i, s in enumerate(summaries) if i != b]
     if rows is None:
-        index = [block.index for block in design.blocks]
-        return _of_one(
-            predictor, own, [s if i is None else s[:, i] for s, i in _without(b, summaries, index)], g
-        )
+        index = [block.index for i, block in enumerate(design.blocks) if i != b]
+        at_rows = [s if i is None else s[:, i] for s, i in zip(others, index, strict=True)]
+        return g * _derivative(predictor, summaries[b], at_rows)
     padded = jnp.append(g, jnp.zeros_like(g, shape=1))
 
     def terms(place: Array, *codes: Array) -> Float[Array, "K L C"]:
-        others = [s[:, code] for (s, _), code in zip(_without(b, summaries, summaries), codes, strict=True)]
-        # Affine in the block's own summary, whose value therefore does not matter.
-        here = jnp.zeros_like(own, shape=(own.shape[0], *place.shape))
-        return _of_one(predictor, here, others, padded[place])
+        at_places = [s[:, code] for s, code in zip(others, codes, strict=True)]
+        here = jnp.zeros_like(g, shape=(summaries[b].shape[0], *place.shape))
+        return padded[place] * _derivative(predictor, here, at_places)
 
-    codes = [code for code in rows.others if code is not None]
-    return rows.chunks.sums(terms, rows.chunks.place, *codes)
+    return rows.chunks.sums(terms, rows.chunks.place, *rows.others)
 
 
-def _without(b: int, *lists: Any) -> list[tuple[Any, ...]]:
-    """The lists side by side, entry b left out."""
-    return [xs for i, xs in enumerate(zip(*lists, strict=True)) if i != b]
-
-
-def _of_one(predictor: Summaries, own: Array, others: list[Array], g: Array) -> Array:
-    """g times the derivative of the effect of a row by the summary of one block."""
-    _, pull = jax.vjp(lambda s: reduce(predictor.combine, [s, *others])[0], own)
-    return pull(g)[0]
-
-
-def _sorted_block(block: BlockArrays) -> BlockArrays:
-    table = block.table
-    if table is None:
-        return block
-    by_feature = Chunks.of(np.asarray(table.feature), block.stop - block.start)
-    sorted_table = SortedTable(table.row, table.feature, table.value, table.num_rows, by_feature)
-    return BlockArrays(sorted_table, block.index, block.start, block.stop, block.num_unseen)
+def _derivative(predictor: Summaries, own: Array, others: list[Array]) -> Array:
+    """Of the effect of a row by the summary of one block: that by a feature of value one, given the other blocks."""
+    rest = reduce(predictor.combine, others) if others else jnp.zeros_like(own)
+    return predictor.derivative(rest[1:])
 
 
 def _rows_of_block(design: Design, b: int) -> RowsOfBlock | None:
@@ -237,7 +255,5 @@ def _rows_of_block(design: Design, b: int) -> RowsOfBlock | None:
         return None
     chunks = Chunks.of(block.index, block.num_block_rows + len(block.unseen))
     place = np.minimum(np.asarray(chunks.place), design.num_rows - 1)  # padding reads a row and adds nothing
-    others = [
-        None if i == b else place if o.index is None else o.index[place] for i, o in enumerate(design.blocks)
-    ]
-    return RowsOfBlock(chunks, tuple(None if o is None else jnp.asarray(o, jnp.int32) for o in others))
+    others = [place if o.index is None else o.index[place] for i, o in enumerate(design.blocks) if i != b]
+    return RowsOfBlock(chunks, tuple(jnp.asarray(codes, jnp.int32) for codes in others))

@@ -28,6 +28,7 @@ from bayesfm.estimators.inputs import (
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
+from bayesfm.inference.engines import nuts
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
@@ -54,8 +55,31 @@ def _gibbs(
     return gibbs(key, spec, design, y, **{name: getattr(estimator, name) for name in names}, **data)
 
 
-ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs}
+def _nuts(
+    estimator: FactorizationMachine,
+    key: Key[Array, ""],
+    spec: ModelSpec,
+    design: Design,
+    y: Float[np.ndarray, " n"],
+    **data: Any,
+) -> Draws:
+    for name in ("factor_block", "kernels"):
+        if getattr(estimator, name) != "auto":
+            raise ValueError(
+                f"{name}={getattr(estimator, name)!r} is an option of Gibbs sweeps, which inference='nuts' does not "
+                "make: leave it at 'auto'"
+            )
+    return nuts(key, spec, design, y, keep=estimator.keep, **(estimator.engine_options or {}), **data)
+
+
+ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs, "nuts": _nuts}
 """Functions of (estimator, key, spec, design, y) and the keywords weight, options and streams."""
+
+ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "gibbs": (),
+    "nuts": ("start", "warm_sweeps", "parametrization", "target_accept", "max_tree_depth"),
+}
+"""What ``engine_options`` may name."""
 
 
 class FactorizationMachine(Predictions, BaseEstimator):
@@ -66,6 +90,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
         rank: int | None = None,
         *,
         inference: str = "gibbs",
+        engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,
         groups: Sequence[int] | Sequence[str] | np.ndarray | None = None,
         categorical: Sequence[str] | None = None,
@@ -88,6 +113,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
     ) -> None:
         self.rank = rank
         self.inference = inference
+        self.engine_options = engine_options
         self.spec = spec
         self.groups = groups
         self.categorical = categorical
@@ -164,6 +190,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
     def _check_options(self) -> ChainOptions:
         check_choice("inference", self.inference, ENGINES)
+        self._check_engine_options()
         self._check_rank()
         for name in ("progress", "resume", "draws_on_disk"):
             check_bool(name, getattr(self, name))
@@ -173,6 +200,19 @@ class FactorizationMachine(Predictions, BaseEstimator):
         if self.resume and self.random_state is None:
             raise ValueError("resume=True needs the random_state of the interrupted run, got None")
         return ChainOptions(**{f.name: getattr(self, f.name) for f in fields(ChainOptions)})
+
+    def _check_engine_options(self) -> None:
+        if not isinstance(self.engine_options, Mapping | None):
+            raise TypeError(
+                f"engine_options must map names to values or be None, got {self.engine_options!r}"
+            )
+        known = ENGINE_OPTIONS[self.inference]
+        unknown = sorted(set(self.engine_options or ()) - set(known))
+        if unknown:
+            raise ValueError(
+                f"engine_options names unknown option(s) {', '.join(unknown)} of inference={self.inference!r}; known: "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def _check_rank(self) -> None:
         if self.rank is not None:

@@ -26,8 +26,10 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     rank : int, optional
         Number of factors of the pairwise interactions; 0 leaves a linear model. By default 8, or the rank of
         ``spec``; one that contradicts ``spec`` is refused.
-    inference : {"gibbs"}, default="gibbs"
-        Engine.
+    inference : {"gibbs", "nuts"}, default="gibbs"
+        Engine: Gibbs sweeps, or the No-U-Turn sampler (:func:`bayesfm.nuts`), whose draws follow gradients.
+    engine_options : mapping, optional
+        Of "nuts": ``start``, ``warm_sweeps``, ``parametrization``, ``target_accept``, ``max_tree_depth``.
     spec : ModelSpec, optional
         Likelihood and priors, and the rank with them. By default weakly informative ones on the scale of y
         (:func:`bayesfm.default_spec`).
@@ -45,7 +47,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     thin : int, default=1
         Sweeps per draw.
     factor_block : int, "joint" or "auto", default="auto"
-        Factors drawn jointly with the weights, at most all: a matter of speed and mixing, not of the model.
+        Factors drawn jointly with the weights, at most all: a matter of speed and mixing, not of the model. Of Gibbs
+        alone, as ``kernels``.
     kernels : {"auto", "native", "xla"}, default="auto"
         Sweep by compiled kernels or by XLA; "auto" takes the kernels on a CPU where they were built.
     chain_method : {"auto", "sequential", "vectorized", "parallel"}, default="auto"

@@ -92,6 +92,13 @@ class FM:
         return jnp.concatenate([x * delta[:1] + inner(u, dq)[None], dq])
 
     @staticmethod
+    def step_transpose(
+        u: Float[Array, "B ..."], x: ArrayLike, g: Float[Array, "B+1 ..."]
+    ) -> Float[Array, "B+1 ..."]:
+        """M' g, ``M`` the matrix of :meth:`step`: from the gradient by a summary to that by theta_j."""
+        return jnp.asarray(x) * jnp.concatenate([g[:1], u * g[:1] + g[1:]])
+
+    @staticmethod
     def pull_back(
         u: Float[Array, "B ..."],
         x: ArrayLike,
@@ -112,13 +119,12 @@ class FM:
                 jnp.concatenate([top[:, None], lower], axis=1),
             ]
         )
-        b = jnp.concatenate([g[:1], u * g[:1] + g[1:]])
-        return x * x * P, x * b
+        return x * x * P, FM.step_transpose(u, x, g)
 
     @staticmethod
     def summarize(table: TableArrays, theta: Float[Array, "K p"]) -> Float[Array, "K m"]:
         """Summaries (E, Q) of the m rows of a sparse table whose features have parameters theta."""
-        xt = table.value * table.at_entries(theta)
+        xt = table.value * theta[:, table.feature]
 
         def over_row(a: Float[Array, "... z"]) -> Float[Array, "... m"]:
             return jax.ops.segment_sum(a.T, table.row, table.num_rows, indices_are_sorted=True).T

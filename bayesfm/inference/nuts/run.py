@@ -73,6 +73,7 @@ def nuts(
     start : "prior", Draws or mapping of str to array
         Where chains start: at draws from the prior given precisions at their prior means; at the last draw of every
         chain of an earlier run; at sites by name, each of the site's shape or with a leading axis of chains.
+        :func:`bayesfm.nuts` also starts from Gibbs.
     parametrization : {"non-centred", "centred"}
         Move in standardised coordinates of all sites of the prior that are loc + scale z, or in the sites themselves.
         Centred is better where every feature has many rows.
@@ -116,7 +117,8 @@ def nuts(
     >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
     >>> y = np.array([1.0, 2.0, 4.0, 5.0])
     >>> options = ChainOptions(num_warmup=100, num_samples=20, progress=False)
-    >>> nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options).sites["w"].shape
+    >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.95)
+    >>> draws.sites["w"].shape
     (2, 20, 2)
     """
     options = options or ChainOptions()
@@ -139,8 +141,8 @@ def nuts(
         sites = start_sites(start, kernel.site_shapes(), options.num_chains, problem.centre)
         states = _start_at(kernel, jax.random.split(key_start, options.num_chains), sites)
         _check_start(states.potential_energy)
-    info = {"engine": "nuts", "parametrization": parametrization, "target_accept": target_accept}
-    info["max_tree_depth"] = max_tree_depth
+    info: dict[str, Any] = {"engine": "nuts", "parametrization": parametrization}
+    info |= {"target_accept": kernel.target_accept, "max_tree_depth": kernel.max_tree_depth}
     run = run_chains(kernel, key_chains, options, states)
     draws = as_draws(run, spec, problem.centre, problem.probe_rows, info)
     _report_divergences(draws)
@@ -177,7 +179,7 @@ def nuts_kernel(
         stream_rows=jax.tree.map(jnp.asarray, stream_row_data(spec, streams or {}, dtype)),
         probe_rows=jnp.asarray(problem.probe_rows),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        target_accept=target_accept,
+        target_accept=float(target_accept),
         num_groups=len(design.group_names),
         standardised=(),
         num_warmup=num_warmup,
@@ -211,6 +213,6 @@ def _report_divergences(draws: Draws) -> None:
         f"{count} of {diverging.size} draws came from trajectories that diverged: where the posterior is curved "
         "most it may not have been reached, and means are not to be trusted. Try target_accept closer to 1 (it was "
         f"{draws.info['target_accept']}), the other parametrization (it was {draws.info['parametrization']!r}), a "
-        "longer num_warmup, or priors with less weight on tiny and huge scales; Gibbs has no such trouble."
+        "longer num_warmup, or priors with less weight on tiny and huge scales."
     )
     warnings.warn(message, DivergenceWarning, skip_file_prefixes=(str(Path(__file__).parents[2]),))

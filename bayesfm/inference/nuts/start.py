@@ -13,7 +13,10 @@ __all__ = ["start_sites"]
 
 
 def start_sites(
-    start: Mapping[str, Any] | Draws, shapes: Mapping[str, tuple[int, ...]], num_chains: int, centre: float
+    start: Mapping[str, Any] | Draws | str,
+    shapes: Mapping[str, tuple[int, ...]],
+    num_chains: int,
+    centre: float,
 ) -> dict[str, np.ndarray]:
     """Sites of shape (chain, ...), centred as the problem is.
 

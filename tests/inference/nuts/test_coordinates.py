@@ -58,7 +58,7 @@ def test_potential_is_the_density_of_the_coordinates(parametrization: str) -> No
             all_sites = kernel.coordinates.sites(to_z(z))
             return ravel_pytree({name: all_sites[name] for name in sites})[0]
 
-        log_jacobian = jnp.linalg.slogdet(jax.jit(jax.jacfwd(sites_at))(z))[1]
+        log_jacobian = jnp.linalg.slogdet(jax.jit(jax.jacrev(sites_at))(z))[1]
         lp = reference.log_joint(
             naive_rows(design), y, weight, design.groups, jax.tree.map(np.asarray, sites), NUMBERS
         )
