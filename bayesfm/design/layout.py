@@ -46,6 +46,10 @@ CHUNK_COST = 6
 """Fixed cost of a chunk, in rows; measured (``benchmarks/README.md``)."""
 
 
+GRANULE = 64
+"""Rows of a tile come in multiples of this: XLA on CPU neither vectorises nor shares out a loop of an odd length."""
+
+
 def build_layout(
     design: Design,
     *,
@@ -76,7 +80,8 @@ def build_layout(
     """
     n = design.num_rows
     num_tiles = -(-(n + 1) // tile)
-    num_padded = num_tiles * -(-(n + 1) // num_tiles)
+    size = -(-(n + 1) // num_tiles)
+    num_padded = num_tiles * (size if size < GRANULE**2 else -(-size // GRANULE) * GRANULE)
     fields, tables, loose = _sort_out(design, max_fields)
     group = design.groups
 
