@@ -23,15 +23,16 @@ ratios R, and the hazard solver of the truncated normals works on
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from bayesfm.random.gamma_sums import sum_of_gammas
+from bayesfm.random.rejection import by_rejection
 from bayesfm.random.tails import halley_steps, mills_ratio, quadratic_start, uniform_pair
 
 __all__ = ["polya_gamma"]
@@ -63,8 +64,8 @@ def polya_gamma(
     Notes
     -----
     For b <= 1 the law is exact up to rounding. For b > 1 one part of the sum is exact, and the distribution function of
-    the other differs from that of PG(m, c) by at most 2.1e-5 (m = 1 and |c| near 12; 1e-6 where |c| < 2 or m > 5):
-    measured by Fourier inversion of both characteristic functions.
+    the other differs from that of PG(m, c) by at most 2.1e-5 / sqrt(m) (near |c| = 12; by 1e-6 where |c| <= 2):
+    found by Fourier inversion of both characteristic functions.
 
     References
     ----------
@@ -84,29 +85,32 @@ def polya_gamma(
     whole = one or jnp.issubdtype(jnp.result_type(b), jnp.integer)
     dtype = jnp.promote_types(jnp.result_type(b, c), jnp.float32)
     b, z = jnp.broadcast_arrays(jnp.asarray(b, dtype), jnp.abs(jnp.asarray(c, dtype)) / 2)
-    if one:
-        return _first(key, jnp.ones((), dtype), z, whole=True)
+    return _first(key, None, z) if one else _any(key, b, z, whole)
+
+
+@partial(jax.jit, static_argnames="whole")
+def _any(key: Key[Array, ""], b: Array, z: Array, whole: bool) -> Array:
+    """PG(b, 2z); ``whole`` says that b has no fractions."""
     key_first, key_rest = jax.random.split(key)
     m = jnp.ceil(jnp.maximum(b, 1)) - 1
-    omega = _first(key_first, jnp.clip(b - m, 1e-6, 1), z, whole) + sum_of_gammas(key_rest, m, 2 * z)
+    h = None if whole else jnp.clip(b - m, 1e-12, 1)  # the square of a smaller one is lost
+    omega = _first(key_first, h, z) + sum_of_gammas(key_rest, m, 2 * z)
     return jnp.where(b > 0, omega, jnp.where(b == 0, 0, jnp.nan))
 
 
-def _first(key: Key[Array, ""], h: Array, z: Float[Array, "*shape"], whole: bool) -> Float[Array, "*shape"]:
-    """PG(h, 2z), 0 < h <= 1; ``whole`` says that h is 1 everywhere."""
-    envelope = _envelope(h, z)
+@jax.jit
+def _first(key: Key[Array, ""], h: Array | None, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """PG(h, 2z), 0 < h <= 1; no h: one everywhere."""
 
-    def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, x, waiting = state
-        key_x, key_accept = jax.random.split(jax.random.fold_in(key, i))
-        proposal = _propose(*uniform_pair(key_x, z.shape, z.dtype), h, z, envelope)
+    def attempt(key: Key[Array, ""], z: Array, *h: Array) -> tuple[Array, Array]:
+        key_x, key_accept = jax.random.split(key)
+        shape = h[0] if h else jnp.ones((), z.dtype)
+        x = _propose(*uniform_pair(key_x, z.shape, z.dtype), shape, z, _envelope(shape, z))
         u, _ = uniform_pair(key_accept, z.shape, z.dtype)
-        ratio = _ratio_whole(proposal) if whole else _ratio(proposal, h)
-        return i + 1, jnp.where(waiting, proposal, x), waiting & ~(u <= ratio)
+        return x, u > (_ratio(x, shape) if h else _ratio_whole(x))
 
-    start = attempt((jnp.int32(0), jnp.zeros_like(z), jnp.ones(z.shape, bool)))
-    _, x, _ = lax.while_loop(lambda s: s[2].any(), attempt, start)
-    return x / 4
+    parameters, one_in = ((z,), 512) if h is None else ((z, h), 8)
+    return by_rejection(key, attempt, parameters, one_in) / 4
 
 
 class _Envelope(NamedTuple):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
@@ -31,7 +32,7 @@ _FAR = 1e18
 """Stands for infinity: its square is finite in single precision."""
 
 _NARROW = {"float32": 0.03, "float64": 1e-4}
-"""Width below which the log density counts as straight: there the errors of the cdf, w^2 / 130 and eps / w, are equal."""
+"""Width below which the log density counts as straight: there w^2 / 130 and eps / w, the errors of the cdf, meet."""
 
 
 def truncated_normal(
@@ -80,6 +81,7 @@ def _floats(*arguments: ArrayLike) -> list[Array]:
     return [jnp.asarray(x, dtype) for x in arguments]
 
 
+@jax.jit
 def _quantile(u: Array, v: Array, mean: Array, lower: Array, upper: Array) -> Array:
     """Quantile of v = 1 - u (from the nearer bound outwards: of u where the interval lies below the mean)."""
     a, b = lower - mean, upper - mean
