@@ -5,8 +5,8 @@
 The first TERMS of the sum are drawn. The mean of the rest is known, since that of the sum is. Its higher cumulants are
 m (j - 1)! (2 pi^2)^-j T_j with T_j = sum_{k > N} ((k - 1/2)^2 + a^2)^-j, by the Euler-Maclaurin formula (or Poisson's
 where N is zero). A shifted inverse Gaussian variable has the same mean, variance and third cumulant. Its fourth is 7 %
-too small at c = 0, and right for large c, where PG(m, c) itself becomes inverse Gaussian: from STRAIGHT on the whole sum
-counts as rest.
+too small at c = 0, and right for large c, where PG(m, c) itself becomes inverse Gaussian: from STRAIGHT on the whole
+sum counts as rest.
 """
 
 from __future__ import annotations

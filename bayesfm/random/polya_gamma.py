@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm.random.gamma_sums import sum_of_gammas
 from bayesfm.random.rejection import by_rejection
 from bayesfm.random.tails import halley_steps, mills_ratio, quadratic_start, uniform_pair
@@ -55,11 +56,17 @@ def polya_gamma(
     c : array
         Tilt, of either sign.
     native : bool
-        Whether compiled kernels for the CPU may be used, where there is one for the case at hand.
+        Draw by the compiled kernel for the CPU: where b is the number 1, in float32 and with threefry keys, other cases
+        take the usual way. But for what is rejected, one in 1,500, the draws are the same up to rounding.
 
     Returns
     -------
     array of the broadcast shape
+
+    Raises
+    ------
+    RuntimeError
+        If ``native`` is true and bayesfm was built without its kernels.
 
     Notes
     -----
@@ -85,6 +92,8 @@ def polya_gamma(
     whole = one or jnp.issubdtype(jnp.result_type(b), jnp.integer)
     dtype = jnp.promote_types(jnp.result_type(b, c), jnp.float32)
     b, z = jnp.broadcast_arrays(jnp.asarray(b, dtype), jnp.abs(jnp.asarray(c, dtype)) / 2)
+    if one and native and kernels.can_draw(key, dtype):
+        return kernels.polya_gamma(key, 2 * z)
     return _first(key, None, z) if one else _any(key, b, z, whole)
 
 
@@ -118,10 +127,12 @@ class _Envelope(NamedTuple):
 
     p_right: Array  # mass above CUT
     p_left: Array
-    beyond: Array  # 1 - p_right - p_left where the normal tails are not scaled (y0 < 0), else unused
-    y0: Array  # y at CUT
+    beyond: Array  # where `tail` is false: 1 - p_right - p_left
     rate: Array  # of the exponential above CUT
-    near: Array  # Mills ratio at max(y0, 0), and at its mirror image sqrt(y^2 + 4 h z)
+    tail: Array  # whether what is below CUT lies in one normal tail
+    y: Array
+    root: Array  # sqrt(y^2 + 4 h z)
+    near: Array  # Mills ratios at y and at the root
     far: Array
 
 
@@ -135,51 +146,52 @@ def _envelope(h: Array, z: Array) -> _Envelope:
     tail = y0 >= 0
     left = jnp.where(tail, at_y0 + at_mirror, 1 - phi * (at_y0 - at_mirror))
     beyond = phi * (at_y0 - at_mirror - right)
+    root = jnp.where(tail, mirror, 2 * jnp.sqrt(h * z))
     near = jnp.where(tail, at_y0, math.sqrt(math.pi / 2))
-    far = jnp.where(tail, at_mirror, mills_ratio(2 * jnp.sqrt(h * z)))
-    return _Envelope(jnp.where(tail, right, phi * right), left, beyond, y0, rate, near, far)
+    far = jnp.where(tail, at_mirror, mills_ratio(root))
+    p_right = jnp.where(tail, right, phi * right)
+    return _Envelope(p_right, left, beyond, rate, tail, jnp.maximum(y0, 0), root, near, far)
 
 
 def _propose(u: Array, v: Array, h: Array, z: Array, e: _Envelope) -> Array:
     """x from the envelope by inversion; v = 1 - u, and u is next to zero where x is largest."""
     total = e.p_right + e.p_left
     is_right = u * total < e.p_right
-    right = CUT - jnp.log(u * total / e.p_right) / e.rate
-
-    tail = e.y0 >= 0
-    # Where y0 < 0: mass above y, and below it without cancellation.
+    # Probabilities above y and, without cancellation, below: of both normal tails where `tail` is false.
     above, below = v * total, u + v * e.beyond
-    upper = tail | (above < (e.near + e.far) / math.sqrt(2 * math.pi))
-    sign = jnp.where(upper, 1.0, -1.0).astype(z.dtype)
+    upper = e.tail | (above < (e.near + e.far) / math.sqrt(2 * math.pi))
+    sign = jnp.where(upper, 1, -1).astype(z.dtype)
     base = e.near + sign * e.far
-    scaled = jnp.where(upper, above, below) * (math.sqrt(2 * math.pi) / base)
-    E = -jnp.log(jnp.where(tail, above / e.p_left, scaled))
-    tau, root = _solve(jnp.maximum(E, 0), sign, h * z, jnp.maximum(e.y0, 0), base)
+    mass = jnp.where(is_right, u * total, jnp.where(upper, above, below))
+    most = jnp.where(is_right, e.p_right, jnp.where(e.tail, e.p_left, base / math.sqrt(2 * math.pi)))
+    E = jnp.maximum(-jnp.log(mass / most), 0)
+
+    tau, root = _solve(E, sign, h * z, base, e)
     s = (tau + root) / 2
     left = jnp.where(upper, h / s, s / z) ** 2
-    return jnp.where(is_right, right, jnp.minimum(left, CUT))
+    return jnp.where(is_right, CUT + E / e.rate, jnp.minimum(left, CUT))
 
 
-def _solve(E: Array, sign: Array, hz: Array, y: Array, base: Array) -> tuple[Array, Array]:
+def _solve(E: Array, sign: Array, hz: Array, base: Array, e: _Envelope) -> tuple[Array, Array]:
     """The tau >= y with log D(y) - log D(tau) = E, by Halley's method, and sqrt(tau^2 + 4 hz).
 
     The hazard is (1 +- tau / root) / (R(tau) +- R(root)), and its logarithm has the derivative
     hazard - tau +- 4 hz / root^3 / (1 +- tau / root).
     """
 
-    def derivatives(tau: Array) -> tuple[Array, Array, Array]:
-        root = jnp.sqrt(tau * tau + 4 * hz)
-        ratio = mills_ratio(tau) + sign * mills_ratio(root)
+    def hazard_and_growth(tau: Array, root: Array, ratio: Array) -> tuple[Array, Array]:
         weight = 1 + sign * tau / root
         hazard = weight / ratio
-        return ratio, hazard, hazard - tau + sign * 4 * hz / (root * root * root * weight)
+        return hazard, hazard - tau + sign * 4 * hz / (root * root * root * weight)
 
-    _, hazard, growth = derivatives(y)
-    tau = y + quadratic_start(E, hazard, jnp.clip(growth / hazard, 0, None))
+    hazard, growth = hazard_and_growth(e.y, e.root, base)
+    tau = e.y + quadratic_start(E, hazard, jnp.clip(growth / hazard, 0, None))
     for _ in range(halley_steps(E.dtype)):
-        ratio, hazard, growth = derivatives(tau)
-        step = ((tau - y) * (tau + y) / 2 - jnp.log(ratio / base) - E) / hazard
-        tau = jnp.maximum(tau - step / (1 - step * growth / 2), y)
+        root = jnp.sqrt(tau * tau + 4 * hz)
+        ratio = mills_ratio(tau) + sign * mills_ratio(root)
+        hazard, growth = hazard_and_growth(tau, root, ratio)
+        step = ((tau - e.y) * (tau + e.y) / 2 - jnp.log(ratio / base) - E) / hazard
+        tau = jnp.maximum(tau - step / (1 - step * growth / 2), e.y)
     return tau, jnp.sqrt(tau * tau + 4 * hz)
 
 
