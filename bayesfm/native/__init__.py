@@ -25,14 +25,17 @@ __all__ = [
     "ISAS",
     "as_table",
     "available",
+    "can_draw",
     "group_moments",
     "isa",
     "linear_predictor",
     "move_residual",
+    "polya_gamma",
     "row_information",
     "standard_normal",
     "summarize",
     "table_stride",
+    "truncated_normal",
     "update_columns",
     "update_field",
     "update_table",
@@ -40,6 +43,7 @@ __all__ = [
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIX = {"float32": "f32", "float64": "f64"}
+_DRAWS = ("normals", "polya_gammas", "truncated_normals")
 _FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
 
 
@@ -55,7 +59,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(str(found[0]))
     names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in _SUFFIX.values()]
-    for name in (*names, "bayesfm_normals_f32"):
+    for name in (*names, *(f"bayesfm_{draw}_f32" for draw in _DRAWS)):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return library
 
@@ -86,12 +90,37 @@ def as_table(Q: Float[Array, "k m"]) -> Float[Array, "m stride"]:
     return jnp.pad(Q.T, ((0, 0), (0, table_stride(k, Q.dtype) - k)))
 
 
+def can_draw(key: Key[Array, ""], dtype: Any) -> bool:
+    """Whether the kernels draw numbers of this type from this key: float32 and threefry."""
+    return dtype == jnp.float32 and str(jax.random.key_impl(key)) == "threefry2x32"
+
+
 def standard_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: np.dtype) -> Float[Array, "..."]:
     """``jax.random.normal`` up to rounding: the same random bits, in float32 and for threefry keys by the kernel."""
-    if dtype != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32":
+    if not can_draw(key, dtype):
         return jax.random.normal(key, shape, dtype)
     out = jax.ShapeDtypeStruct((math.prod(shape),), jnp.float32)
     return _call("normals", jnp.float32, out)(jax.random.key_data(key)).reshape(shape)
+
+
+def truncated_normal(
+    key: Key[Array, ""],
+    mean: Float[Array, "*shape"],
+    lower: Float[Array, "*shape"],
+    upper: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """N(mean, 1) in [lower, upper], where :func:`can_draw`; see ``bayesfm.random``, whose bits these are."""
+    out = jax.ShapeDtypeStruct((mean.size,), jnp.float32)
+    arguments = (x.ravel() for x in (mean, lower, upper))
+    return _call("truncated_normals", jnp.float32, out)(jax.random.key_data(key), *arguments).reshape(
+        mean.shape
+    )
+
+
+def polya_gamma(key: Key[Array, ""], c: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """PG(1, c), where :func:`can_draw`; see ``bayesfm.random``."""
+    out = jax.ShapeDtypeStruct((c.size,), jnp.float32)
+    return _call("polya_gammas", jnp.float32, out)(jax.random.key_data(key), c.ravel()).reshape(c.shape)
 
 
 def update_field(

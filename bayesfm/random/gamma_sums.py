@@ -2,10 +2,11 @@
 
     PG(m, c) = (1 / 2 pi^2) sum_k G_k / ((k - 1/2)^2 + a^2),        G_k ~ Gamma(m),  a = |c| / 2 pi.
 
-The first TERMS of the sum are drawn. The cumulants of the rest are m (j - 1)! (2 pi^2)^-j T_j with
-T_j = sum_{k > N} ((k - 1/2)^2 + a^2)^-j, by the Euler-Maclaurin formula; a shifted inverse Gaussian variable has the
-same mean, variance and third cumulant. Its fourth is 7 % too small at c = 0, and right for large c, where PG(m, c)
-itself becomes inverse Gaussian: from STRAIGHT on the whole sum counts as rest.
+The first TERMS of the sum are drawn. The mean of the rest is known, since that of the sum is. Its higher cumulants are
+m (j - 1)! (2 pi^2)^-j T_j with T_j = sum_{k > N} ((k - 1/2)^2 + a^2)^-j, by the Euler-Maclaurin formula (or Poisson's
+where N is zero). A shifted inverse Gaussian variable has the same mean, variance and third cumulant. Its fourth is 7 %
+too small at c = 0, and right for large c, where PG(m, c) itself becomes inverse Gaussian: from STRAIGHT on the whole
+sum counts as rest.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
+from bayesfm.random.rejection import by_rejection
 from bayesfm.random.tails import polynomial, uniform_pair
 
 __all__ = ["STRAIGHT", "TERMS", "sum_of_gammas"]
@@ -54,44 +55,54 @@ def sum_of_gammas(
 ) -> Float[Array, "*shape"]:
     """PG(m, c) for whole m >= 0 and c >= 0."""
     key_gamma, key_rest = jax.random.split(key)
-    a = c / (2 * math.pi)
-    drawn = c < STRAIGHT
-    shift, centre, spread = _remainder(jnp.where(drawn, TERMS, 0).astype(c.dtype), a)
     many = jnp.maximum(m, 1)
-    total = many * shift + _inverse_gaussian(key_rest, many * centre, many * many * spread)
+    drawn = c < STRAIGHT
+    scales = [jnp.where(drawn, s, 0) for s in _scales(c)]
+    mean = _mean(c) - sum(scales)
+    centre, shape = _remainder(drawn, c)
+    rest = _inverse_gaussian(key_rest, many * centre, many * many * shape)
     gammas = _gamma(key_gamma, many, TERMS)
-    for k in range(TERMS):
-        total += jnp.where(drawn, gammas[k] / (2 * math.pi**2 * ((k + 0.5) ** 2 + a * a)), 0)
+    total = many * (mean - centre) + rest + sum(s * g for s, g in zip(scales, gammas, strict=True))
     return jnp.where(m > 0, total, 0)
 
 
+def _scales(c: Float[Array, "*shape"]) -> list[Float[Array, "*shape"]]:
+    """Of the first gammas."""
+    return [1 / (2 * (math.pi * (k + 0.5)) ** 2 + c * c / 2) for k in range(TERMS)]
+
+
+def _mean(c: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Mean of PG(1, c)."""
+    x = jnp.maximum(c, 0.02) / 2
+    return jnp.where(c < 0.02, (1 - c * c / 12) / 4, jnp.tanh(x) / (4 * x))
+
+
 def _remainder(
-    N: Float[Array, "*shape"], a: Float[Array, "*shape"]
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Shift, mean and shape parameter of the inverse Gaussian variable in place of the terms k > N, for m = 1.
+    drawn: Bool[Array, "*shape"], c: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Mean and shape parameter of the inverse Gaussian variable that is shifted, for m = 1.
 
-    T_j q^(1 - 2j) is kept, which neither vanishes nor grows: with x = a cot(angle) the integral of (x^2 + a^2)^-j
-    over x > N is q^(2j - 1) times that of (sin(p s) / p)^(2j - 2) over 0 < s < 1, p = arctan(a / N), q = p / a.
+    With x = a cot(angle) the integral of (x^2 + a^2)^-j over x > N is q^(2j - 1) times that of
+    (sin(p s) / p)^(2j - 2) over 0 < s < 1, where p = arctan(a / N) and q = p / a. What is computed is T_j q^(1 - 2j),
+    which neither vanishes nor grows with a.
     """
+    N = jnp.where(drawn, TERMS, 0).astype(c.dtype)
+    a = c / (2 * math.pi)
     p = jnp.arctan2(a, N)
-    q = jnp.where(a < 1e-4, 1 / jnp.maximum(N, 1), p / jnp.maximum(a, 1e-4))
-    Q = N * N + a * a
+    q = jnp.where(a < 1e-4, 1 / TERMS, p / jnp.maximum(a, 1e-4))
 
-    def scaled(j: int, integral: Array | float) -> Array:
-        first = -2 * j * N / Q ** (j + 1)
-        third = 4 * j * (j + 1) * N * (3 - 2 * (j + 2) * N * N / Q) / Q ** (j + 2)
-        return integral + jnp.where(N > 0, (first / 24 - third * (7 / 5760)) / q ** (2 * j - 1), 0)
+    def scaled(j: int, integral: Array, missing: Array) -> Array:
+        Q = TERMS**2 + a * a
+        first = -2 * j * TERMS / Q ** (j + 1)
+        third = 4 * j * (j + 1) * TERMS * (3 - 2 * (j + 2) * TERMS**2 / Q) / Q ** (j + 2)
+        euler_maclaurin = (first / 24 - third * (7 / 5760)) / q ** (2 * j - 1)
+        return integral + jnp.where(drawn, euler_maclaurin, -2 * jnp.exp(-c) * missing * integral)  # Poisson
 
-    t1, t2, t3 = (
-        scaled(1, 1.0),
-        scaled(2, polynomial(_SQUARES, p * p)),
-        scaled(3, polynomial(_FOURTHS, p * p)),
-    )
-    unit = q / (2 * math.pi**2)
-    centre = (
-        1.5 * t2 * t2 / t3
-    )  # in that unit; the variance is t2 q / unit, the third cumulant 2 t3 (q / unit)^2
-    return unit * (t1 - centre), unit * centre, centre**3 / t2 / (2 * math.pi**2)
+    t2 = scaled(2, polynomial(_SQUARES, p * p), 1 + c)
+    t3 = scaled(3, polynomial(_FOURTHS, p * p), 1 + c + c * c / 3)
+    # In units of r = q / 2 pi^2 the variance is t2 r^2 / q, and the third cumulant 2 t3 r^3 / q.
+    centre = 1.5 * t2 * t2 / t3
+    return centre * q / (2 * math.pi**2), centre**3 / t2 / (2 * math.pi**2)
 
 
 def _inverse_gaussian(key: Key[Array, ""], mean: Array, shape: Array) -> Array:
@@ -104,20 +115,16 @@ def _inverse_gaussian(key: Key[Array, ""], mean: Array, shape: Array) -> Array:
 
 
 def _gamma(key: Key[Array, ""], shape: Float[Array, "*shape"], count: int) -> Float[Array, "count *shape"]:
-    """Gammas of shape parameters >= 1 by Marsaglia & Tsang (2000), for whole arrays at a time."""
-    d = shape - 1 / 3
-    scale = 1 / jnp.sqrt(9 * d)
-    size = (count, *shape.shape)
+    """Gammas of shape parameters >= 1 (Marsaglia & Tsang 2000)."""
 
-    def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, x, waiting = state
-        key_normal, key_accept = jax.random.split(jax.random.fold_in(key, i))
-        normal = jax.random.normal(key_normal, size, shape.dtype)
-        u, _ = uniform_pair(key_accept, size, shape.dtype)
-        w = jnp.maximum(scale * normal, -0.9999)  # beyond it log u is never small enough
+    def attempt(key: Key[Array, ""], shape: Array) -> tuple[Array, Array]:
+        key_normal, key_accept = jax.random.split(key)
+        d = shape - 1 / 3
+        normal = jax.random.normal(key_normal, d.shape, d.dtype)
+        u, _ = uniform_pair(key_accept, d.shape, d.dtype)
+        w = jnp.maximum(normal / jnp.sqrt(9 * d), -0.9999)  # log u is never small enough beyond
         growth = w * (3 + w * (3 + w))  # (1 + w)^3 - 1
-        accept = jnp.log(u) < normal * normal / 2 + d * (3 * jnp.log1p(w) - growth)
-        return i + 1, jnp.where(waiting, d * (1 + growth), x), waiting & ~accept
+        rejected = jnp.log(u) > normal * normal / 2 + d * (3 * jnp.log1p(w) - growth)
+        return d * (1 + growth), rejected
 
-    start = attempt((jnp.int32(0), jnp.zeros(size, shape.dtype), jnp.ones(size, bool)))
-    return lax.while_loop(lambda s: s[2].any(), attempt, start)[1]
+    return by_rejection(key, attempt, [jnp.broadcast_to(shape, (count, *shape.shape))], 16)

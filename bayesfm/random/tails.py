@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 __all__ = ["halley_steps", "mills_ratio", "polynomial", "quadratic_start", "uniform_pair"]
 
-# (1 + x) R(x) as a polynomial in (x - 3) / (x + 3), lowest degree first, as Shepherd & Laframboise (1981) do it for erfc:
+# (1 + x) R(x) as a polynomial in (x - 3) / (x + 3), lowest degree first, as Shepherd & Laframboise (1981) do for erfc;
 # fitted on [0, inf] to a relative error of 1.3e-8 for single and 1e-15 for double precision.
 _SINGLE = (
     1.21836121,

@@ -20,18 +20,20 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm.random.tails import halley_steps, mills_ratio, quadratic_start, uniform_pair
 
 __all__ = ["truncated_normal"]
 
 _FAR = 1e18
-"""Stands for infinity: its square is finite in single precision."""
+"""Stands for what is farther, infinity too: its square is finite in single precision."""
 
 _NARROW = {"float32": 0.03, "float64": 1e-4}
-"""Width below which the log density counts as straight: there the errors of the cdf, w^2 / 130 and eps / w, are equal."""
+"""Width below which the log density counts as straight: there w^2 / 130 and eps / w, the errors of the cdf, meet."""
 
 
 def truncated_normal(
@@ -45,12 +47,18 @@ def truncated_normal(
     mean, lower, upper : arrays
         Bounds may be infinite; where ``lower > upper`` the draw is NaN.
     native : bool
-        Whether the compiled kernel for the CPU may be used, where there is one for the case at hand.
+        Draw by the compiled kernel for the CPU: in float32 and with threefry keys, other cases take the usual way. The
+        random bits are the same, and so are the draws up to rounding.
 
     Returns
     -------
     array of the broadcast shape
         Never outside [lower, upper]. One uniform of 32 bits (64 in float64) is used per element.
+
+    Raises
+    ------
+    RuntimeError
+        If ``native`` is true and bayesfm was built without its kernels.
 
     Notes
     -----
@@ -71,6 +79,8 @@ def truncated_normal(
     (True, 0.025)
     """
     mean, lower, upper = jnp.broadcast_arrays(*_floats(mean, lower, upper))
+    if native and kernels.can_draw(key, mean.dtype):
+        return kernels.truncated_normal(key, mean, lower, upper)
     u, v = uniform_pair(key, mean.shape, mean.dtype)
     return _quantile(u, v, mean, lower, upper)
 
@@ -80,42 +90,40 @@ def _floats(*arguments: ArrayLike) -> list[Array]:
     return [jnp.asarray(x, dtype) for x in arguments]
 
 
+@jax.jit
 def _quantile(u: Array, v: Array, mean: Array, lower: Array, upper: Array) -> Array:
     """Quantile of v = 1 - u (from the nearer bound outwards: of u where the interval lies below the mean)."""
     a, b = lower - mean, upper - mean
     flip = jnp.abs(b) < jnp.abs(a)
     a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
-    a, b = jnp.clip(a, -_FAR, None), jnp.clip(b, None, _FAR)  # a may be far above, as b then is
-    w = jnp.clip(upper - lower, None, _FAR)
-
-    c = jnp.maximum(a, 0)
-    R_c = mills_ratio(c)
-    q = jnp.exp(-_cumulative_hazard(c, w, R_c))  # S(b) / S(a) where a >= 0
-    outside = jnp.where(u < 0.5, -jnp.log1p(-u * (1 - q)), -jnp.log(v + u * q))
-    p_below, p_above = _tail_probabilities(u, v, a, b)
-    inside = -jnp.log(2 * jnp.minimum(p_below, p_above))
-    t = _solve(jnp.maximum(jnp.where(a < 0, inside, outside), 0), c, R_c)
-
-    slope = jnp.maximum(a + w / 2, 1e-8 / jnp.maximum(w, 1e-28))  # 0 / 0 in the middle, and w may be 0
-    straight = -jnp.log1p(u * jnp.expm1(-slope * w)) / slope
+    a, b, w = jnp.clip(a, -_FAR, _FAR), jnp.minimum(b, _FAR), jnp.minimum(upper - lower, _FAR)
     narrow = w < _NARROW[str(w.dtype)]
-    t = jnp.minimum(jnp.where(narrow, straight, t), w)
+    inside = (a < 0) & ~narrow
+    R_a, R_b = mills_ratio(jnp.abs(a)), mills_ratio(jnp.abs(b))
 
-    from_mean = (a < 0) & ~narrow
-    above = jnp.where(from_mean & (p_below < p_above), flip, ~flip)
-    x = jnp.where(from_mean, mean, jnp.where(flip, upper, lower)) + jnp.where(above, t, -t)
+    # From the nearer end outwards: an exponential E that may not exceed `most`.
+    c, R_c = jnp.maximum(a, 0), jnp.where(a < 0, math.sqrt(math.pi / 2), R_a)
+    slope = jnp.maximum(a + w / 2, 1e-8 / jnp.maximum(w, 1e-28))  # nothing in it can be zero
+    most = jnp.maximum(jnp.where(narrow, slope * w, _cumulative_hazard(c, w, R_c, R_b)), 0)
+    passed = -u * jnp.expm1(-most)
+    E = jnp.where(passed < 0.5, -jnp.log1p(-passed), -jnp.log(v + u * jnp.exp(-most)))
+    # From the mean.
+    tail_a, tail_b = (jnp.exp(-x * x / 2) * R / math.sqrt(2 * math.pi) for x, R in ((a, R_a), (b, R_b)))
+    below, above = (
+        v * tail_a + u * (1 - tail_b),
+        v * (1 - tail_a) + u * tail_b,
+    )  # probabilities, nothing cancels
+    E = jnp.maximum(jnp.where(inside, -jnp.log(2 * jnp.minimum(below, above)), E), 0)
+
+    t = jnp.minimum(jnp.where(narrow, E / slope, _solve(E, c, R_c)), w)
+    upwards = ~flip ^ (inside & (below < above))
+    x = jnp.where(inside, mean, jnp.where(flip, upper, lower)) + jnp.where(upwards, t, -t)
     return jnp.where(lower <= upper, jnp.clip(x, lower, upper), jnp.nan)
 
 
-def _cumulative_hazard(c: Array, t: Array, R_c: Array) -> Array:
-    """H_c(t), given the Mills ratio at c."""
-    return c * t + t * t / 2 - jnp.log(mills_ratio(c + t) / R_c)
-
-
-def _tail_probabilities(u: Array, v: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """Phi(x) and 1 - Phi(x) of the draw where a < 0 <= b, each without cancellation."""
-    tail_a, tail_b = (jnp.exp(-x * x / 2) * mills_ratio(x) / math.sqrt(2 * math.pi) for x in (jnp.abs(a), b))
-    return v * tail_a + u * (1 - tail_b), v * (1 - tail_a) + u * tail_b
+def _cumulative_hazard(c: Array, t: Array, R_c: Array, R: Array) -> Array:
+    """H_c(t), given the Mills ratios at c and at c + t."""
+    return c * t + t * t / 2 - jnp.log(R / R_c)
 
 
 def _solve(E: Array, c: Array, R_c: Array) -> Array:
@@ -123,6 +131,6 @@ def _solve(E: Array, c: Array, R_c: Array) -> Array:
     t = quadratic_start(E, 1 / R_c, jnp.clip(1 - c * R_c, 0, None))
     for _ in range(halley_steps(E.dtype)):
         R = mills_ratio(c + t)
-        step = (c * t + t * t / 2 - jnp.log(R / R_c) - E) * R
+        step = (_cumulative_hazard(c, t, R_c, R) - E) * R
         t = jnp.maximum(t - step / (1 - step * (1 / R - c - t) / 2), 0)
     return t

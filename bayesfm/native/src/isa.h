@@ -5,8 +5,10 @@
 #include "field.h"
 #include "moments.h"
 #include "normal.h"
+#include "polya_gamma.h"
 #include "rows.h"
 #include "table.h"
+#include "truncated.h"
 
 namespace bayesfm {
 
@@ -29,6 +31,8 @@ namespace bayesfm {
   template <class T>                                                                           \
   void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
   void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \
+  void truncated_normals(const Truncated&, int64_t, int64_t);                                  \
+  void polya_gammas(const PolyaGamma&, int64_t, int64_t);                                      \
   }
 #ifdef BAYESFM_X86
 DECLARE(avx512)

@@ -33,6 +33,23 @@ inline void store(T* p, Vec<T, N> v) {
   *reinterpret_cast<typename VectorOf<T, N>::unaligned*>(p) = v;
 }
 
+// Numbers first, first + 1, ... as far as they lie before hi; beyond, zeros are loaded and nothing is stored.
+template <class T>
+inline V<T> load_some(const T* p, int64_t first, int64_t hi) {
+  if (hi - first >= W<T>) return load<T>(p + first);
+  V<T> v{};
+  for (int64_t l = 0; l < hi - first; ++l) v[l] = p[first + l];
+  return v;
+}
+
+template <class T>
+inline void store_some(T* p, int64_t first, int64_t hi, V<T> v) {
+  if (hi - first >= W<T>)
+    store<T>(p + first, v);
+  else
+    for (int64_t l = 0; l < hi - first; ++l) p[first + l] = v[l];
+}
+
 template <class T, int N = W<T>>
 inline Vec<T, N> splat(T x) {
   return x - Vec<T, N>{};
