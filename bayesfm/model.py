@@ -24,6 +24,7 @@ from bayesfm.priors import (
     Intercept,
     MultiplicativeGamma,
     NormalGamma,
+    NormalWishart,
     Prior,
     Sizes,
     of_features,
@@ -31,7 +32,7 @@ from bayesfm.priors import (
 
 __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
 
-PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma)
+PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma, NormalWishart)
 REGISTRY: dict[str, type] = {c.__name__: c for c in (FM, Gaussian, *PRIORS, Intercept)}
 """Classes that may stand in a saved specification; a new part of a model adds itself here."""
 
