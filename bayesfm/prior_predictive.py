@@ -44,8 +44,8 @@ def prior_predictive(
     Returns
     -------
     xarray.DataTree
-        Groups ``prior`` (all sites with their named dimensions, and ``eta`` of every row) and ``prior_predictive`` (``y``
-        of every row).
+        Groups ``prior`` (all sites with their named dimensions, and ``eta`` of every row) and ``prior_predictive``
+        (``y`` of every row).
 
     Examples
     --------

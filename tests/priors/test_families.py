@@ -52,9 +52,16 @@ V: dict[str, Prior] = {
 }
 NUM = 5_000
 """Draws in a test of updates."""
-CASES = [(prior, ()) for prior in W.values()] + [(prior, (3,)) for prior in V.values()]
-IDS = [f"w, {name}" for name in W] + [f"v, {name}" for name in V]
-each_family = pytest.mark.parametrize(("prior", "columns"), CASES, ids=IDS)
+SLOW = {"half-Cauchy", "horseshoe, slab fixed", "v, horseshoe", "v, fixed", "multiplicative gamma, normal"}
+"""Variants of what is tested anyway."""
+CASES = [
+    pytest.param(
+        prior, columns, id=f"{x}, {name}", marks=[pytest.mark.slow] if {name, f"{x}, {name}"} & SLOW else []
+    )
+    for x, columns, families_of_x in (("w", (), W), ("v", (3,), V))
+    for name, prior in families_of_x.items()
+]
+each_family = pytest.mark.parametrize(("prior", "columns"), CASES)
 
 
 def sizes(columns: tuple[int, ...]) -> Sizes:
