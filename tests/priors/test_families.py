@@ -52,7 +52,15 @@ V: dict[str, Prior] = {
 }
 NUM = 5_000
 """Draws in a test of updates."""
-SLOW = {"half-Cauchy", "horseshoe, slab fixed", "v, horseshoe", "v, fixed", "multiplicative gamma, normal"}
+SLOW = {
+    "half-Cauchy",
+    "w, normal-gamma",
+    "v, half-t",
+    "horseshoe, slab fixed",
+    "v, horseshoe",
+    "v, fixed",
+    "multiplicative gamma, normal",
+}
 """Variants of what is tested anyway."""
 CASES = [
     pytest.param(

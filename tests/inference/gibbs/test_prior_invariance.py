@@ -45,7 +45,15 @@ if native.available():
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = (
+    "half-normal w, half-t v, rescaled",
+    "horseshoe w, multiplicative gamma v",
+    "normal-Wishart v, rows, overlapping blocks",
+)
+"""One of each family; the others, and the kernels, at full size."""
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_sweeps_leave_the_joint_distribution(name: str) -> None:
     assert_no_alarm(joint.p_values(joint.problem(**CASES[name]), 10_000, 5, optimization=0))
 
