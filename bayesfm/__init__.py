@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from bayesfm.model import ModelSpec, default_spec
     from bayesfm.posterior import load, save
     from bayesfm.predictors import FM
-    from bayesfm.priors import Fixed, HalfT, Horseshoe, Intercept, MultiplicativeGamma, NormalGamma
+    from bayesfm.priors import (
+        Fixed,
+        HalfT,
+        Horseshoe,
+        Intercept,
+        MultiplicativeGamma,
+        NormalGamma,
+        NormalWishart,
+    )
     from bayesfm.versions import show_versions
 
     __version__: str
@@ -52,6 +60,7 @@ __all__ = [
     "ModelSpec",
     "MultiplicativeGamma",
     "NormalGamma",
+    "NormalWishart",
     "TableEncoder",
     "__version__",
     "default_spec",
@@ -85,7 +94,15 @@ _MODULES = {
     "model": ("ModelSpec", "default_spec"),
     "posterior": ("load", "save"),
     "predictors": ("FM",),
-    "priors": ("Fixed", "HalfT", "Horseshoe", "Intercept", "MultiplicativeGamma", "NormalGamma"),
+    "priors": (
+        "Fixed",
+        "HalfT",
+        "Horseshoe",
+        "Intercept",
+        "MultiplicativeGamma",
+        "NormalGamma",
+        "NormalWishart",
+    ),
     "versions": ("show_versions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -17,6 +17,7 @@ import numpy as np
 
 from bayesfm._checks import check_finite
 from bayesfm.model import ModelSpec, site_dims
+from bayesfm.priors.base import OTHER_FACTOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,8 @@ def identified(tree: xr.DataTree) -> xr.Dataset:
     for name, dims in site_dims(spec).items():
         if name in posterior and "factor" in dims and "feature" not in dims:
             x = posterior[name].astype(float)
+            if OTHER_FACTOR in dims:  # the trace of a matrix is what no rotation changes
+                x = x.where(x["factor"] == x[OTHER_FACTOR]).sum(OTHER_FACTOR)
             signed = name.startswith("mu_")
             averaged = np.sqrt((x**2).mean("factor")) if signed else x.mean("factor")
             out[f"{name}_rms" if signed else f"{name}_mean"] = averaged

@@ -26,6 +26,7 @@ from bayesfm.priors import (
     Intercept,
     MultiplicativeGamma,
     NormalGamma,
+    NormalWishart,
     Prior,
     Sizes,
     of_features,
@@ -33,7 +34,7 @@ from bayesfm.priors import (
 
 __all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
 
-PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma)
+PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma, NormalWishart)
 REGISTRY: dict[str, type] = {
     **{name: getattr(likelihoods, name) for name in likelihoods.__all__ if name != "Likelihood"},
     **{c.__name__: c for c in (FM, *PRIORS, Intercept)},

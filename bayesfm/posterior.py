@@ -19,12 +19,13 @@ from bayesfm.design import Design, DesignEncoder
 from bayesfm.inference.draw_files import IDENTITY, DrawFile, create_draws
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.mixture import FittedModel
-from bayesfm.model import ModelSpec
+from bayesfm.model import ModelSpec, site_dims
+from bayesfm.priors.base import OTHER_FACTOR
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["add_log_likelihood", "load", "restore", "restore_streams", "save", "to_datatree"]
+__all__ = ["add_log_likelihood", "coordinates", "load", "restore", "restore_streams", "save", "to_datatree"]
 
 FORMAT = 1
 """Version of the layout of a saved posterior."""
@@ -104,19 +105,26 @@ def to_datatree(
         },
         dims={**dims, "y": ["row"], "weight": ["row"], "feature_group": ["feature"], "probe_rows": ["probe"]}
         | {name: ["row"] for name in row_data or {}},
-        coords={
-            "feature": design.feature_names,
-            "group": np.array(design.group_names, dtype=object),
-            "factor": np.arange(spec.predictor.rank),
-            "probe": draws.probe_rows,
-        }
-        | {name: np.arange(size) for name, size in spec.likelihood.sizes.items()},
+        coords={**coordinates(spec, design), "probe": draws.probe_rows},
         attrs={"/": _root_attributes(draws, spec, design, encoder)},
         check_conventions=False,
     )
     for name, moments in draws.streams.items():
         tree[f"predictions/{name}"] = _stream_tree(name, moments)
     return tree
+
+
+def coordinates(spec: ModelSpec, design: Design) -> dict[str, Any]:
+    """Labels of the dimensions that sites have."""
+    coords = {
+        "feature": design.feature_names,
+        "group": np.array(design.group_names, dtype=object),
+        "factor": np.arange(spec.predictor.rank),
+        **{name: np.arange(size) for name, size in spec.likelihood.sizes.items()},
+    }
+    if any(OTHER_FACTOR in dims for dims in site_dims(spec).values()):
+        coords[OTHER_FACTOR] = np.arange(spec.predictor.rank)
+    return coords
 
 
 def _root_attributes(

@@ -10,6 +10,7 @@ from bayesfm.priors.horseshoe import Horseshoe
 from bayesfm.priors.intercept import Intercept
 from bayesfm.priors.multiplicative_gamma import MultiplicativeGamma
 from bayesfm.priors.normal_gamma import NormalGamma
+from bayesfm.priors.normal_wishart import NormalWishart
 
 __all__ = [
     "Dims",
@@ -21,6 +22,7 @@ __all__ = [
     "Intercept",
     "MultiplicativeGamma",
     "NormalGamma",
+    "NormalWishart",
     "Prior",
     "Sizes",
     "of_features",

@@ -54,7 +54,7 @@ class HalfT(Prior):
     References
     ----------
     Gelman (2006), Prior distributions for variance parameters in hierarchical models, Bayesian Analysis 1.
-    Wand, Ormerod, Padoan & Fruehwirth (2011), Mean field variational Bayes for elaborate distributions, Bayesian
+    Wand, Ormerod, Padoan & Frühwirth (2011), Mean field variational Bayes for elaborate distributions, Bayesian
     Analysis 6, result 5 (the half-t as a mixture of inverse gammas).
 
     Examples

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalGamma, Prior
+from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalGamma, NormalWishart, Prior
 
 type Values = dict[str, np.ndarray]
 """Hyperparameters by name, the first axis numbers draws."""
@@ -52,6 +52,13 @@ def draw_hyper(
         if prior.df < math.inf:
             hyper["local_precision"] = rng.gamma(prior.df / 2, 2 / prior.df, (num, p, *columns))
         return hyper
+    if isinstance(prior, NormalWishart):
+        (k,) = columns
+        precision = stats.wishart.rvs(k - 1 + prior.a0, np.eye(k) / prior.b0, num * G, rng).reshape(
+            num, G, k, k
+        )
+        deviation = _correlated(prior.beta0 * precision, rng.normal(size=(num, G, k)))
+        return {"precision": precision, "mu": prior.mu0 + deviation}
     raise TypeError(f"no draws for {prior!r}")
 
 
@@ -84,6 +91,14 @@ def log_hyper(prior: Prior, hyper: Values) -> np.ndarray | float:
         if prior.df < math.inf:
             lp = lp + _total(stats.gamma.logpdf(hyper["local_precision"], prior.df / 2, scale=2 / prior.df))
         return lp
+    if isinstance(prior, NormalWishart):
+        precision, deviation = hyper["precision"], hyper["mu"] - prior.mu0
+        k = deviation.shape[-1]
+        last = np.moveaxis(precision.reshape(-1, k, k), 0, -1)
+        lp = stats.wishart.logpdf(last, k - 1 + prior.a0, np.eye(k) / prior.b0).reshape(deviation.shape[:2])
+        square = np.einsum("cgf,cgfh,cgh->cg", deviation, prior.beta0 * precision, deviation)
+        log_det = np.linalg.slogdet(prior.beta0 * precision)[1]
+        return _total(lp + 0.5 * (log_det - square - k * math.log(2 * math.pi)))
     raise TypeError(f"no density for {prior!r}")
 
 
@@ -106,6 +121,8 @@ def precision_and_mean(
         tau = np.cumprod(hyper["delta"], axis=2)[:, group] / prior.scale**2
         precision = tau * hyper.get("local_precision", 1.0)
         return precision, np.zeros_like(precision)
+    if isinstance(prior, NormalWishart):
+        return hyper["precision"][:, group], hyper["mu"][:, group]
     raise TypeError(f"no moments for {prior!r}")
 
 
@@ -118,8 +135,13 @@ def draw(
     noise = rng.normal(size=(num, len(group), *columns))
     if not prior.full:
         return hyper, noise / np.sqrt(precision) + mean
+    return hyper, mean + _correlated(precision, noise)
+
+
+def _correlated(precision: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Standard normals made into ones of that precision."""
     upper = np.swapaxes(np.linalg.cholesky(precision), -1, -2)
-    return hyper, mean + np.linalg.solve(upper, noise[..., None])[..., 0]
+    return np.linalg.solve(upper, noise[..., None])[..., 0]
 
 
 def squares(prior: Prior, hyper: Values, x: np.ndarray, group: np.ndarray) -> np.ndarray:

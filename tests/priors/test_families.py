@@ -21,13 +21,15 @@ from bayesfm.priors import (
     Horseshoe,
     MultiplicativeGamma,
     NormalGamma,
+    NormalWishart,
     Prior,
     Sizes,
     of_features,
 )
+from bayesfm.priors.draws import generalized_inverse_gaussian, slice_step, truncated_exponential
 from tests.priors import families
-from tests.priors.updates import GROUP, NUM_GROUPS, invariance
-from tests.statistics import assert_no_alarm, ks
+from tests.priors.updates import GROUP, NUM_GROUPS, invariance, run
+from tests.statistics import assert_no_alarm, ks, ks_exact
 
 W: dict[str, Prior] = {
     "normal-gamma": NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5),
@@ -45,13 +47,29 @@ V: dict[str, Prior] = {
     "fixed": W["fixed"],
     "horseshoe": W["horseshoe"],
     "multiplicative gamma": MultiplicativeGamma(a1=3.0, a2=4.0, scale=0.8, df=5.0),
+    "normal-Wishart": NormalWishart(a0=4.0, b0=3.0, beta0=2.0, mu0=0.4),
     "multiplicative gamma, normal": MultiplicativeGamma(a1=3.0, a2=4.0, df=math.inf),
 }
 NUM = 5_000
 """Draws in a test of updates."""
-CASES = [(prior, ()) for prior in W.values()] + [(prior, (3,)) for prior in V.values()]
-IDS = [f"w, {name}" for name in W] + [f"v, {name}" for name in V]
-each_family = pytest.mark.parametrize(("prior", "columns"), CASES, ids=IDS)
+SLOW = {
+    "half-Cauchy",
+    "w, normal-gamma",
+    "v, half-t",
+    "horseshoe, slab fixed",
+    "v, horseshoe",
+    "v, fixed",
+    "multiplicative gamma, normal",
+}
+"""Variants of what is tested anyway."""
+CASES = [
+    pytest.param(
+        prior, columns, id=f"{x}, {name}", marks=[pytest.mark.slow] if {name, f"{x}, {name}"} & SLOW else []
+    )
+    for x, columns, families_of_x in (("w", (), W), ("v", (3,), V))
+    for name, prior in families_of_x.items()
+]
+each_family = pytest.mark.parametrize(("prior", "columns"), CASES)
 
 
 def sizes(columns: tuple[int, ...]) -> Sizes:
@@ -176,6 +194,7 @@ def test_new_features_have_the_marginal_of_old_ones(prior: Prior, columns: tuple
         (HalfT, {"mu0": math.inf}, ValueError, r"HalfT\(mu0=\) must be finite"),
         (Horseshoe, {"slab_scale": 0.0}, ValueError, r"Horseshoe\(slab_scale=\) must be > 0"),
         (Horseshoe, {"global_df": -math.inf}, ValueError, r"Horseshoe\(global_df=\) must be finite"),
+        (NormalWishart, {"a0": 0.0}, ValueError, r"NormalWishart\(a0=\) must be > 0"),
         (MultiplicativeGamma, {"a2": 0.0}, ValueError, r"MultiplicativeGamma\(a2=\) must be > 0"),
         (Fixed, {"precision": 0.0}, ValueError, r"Fixed\(precision=\) must be > 0"),
         (Fixed, {"mean": "x"}, TypeError, r"Fixed\(mean=\) must be a real number"),
@@ -186,3 +205,59 @@ def test_bad_numbers_are_refused(
 ) -> None:
     with pytest.raises(error, match=match):
         family(**arguments)
+
+
+@pytest.mark.parametrize("prior", [MultiplicativeGamma(), NormalWishart()], ids=["columns", "matrix"])
+def test_priors_of_columns_are_refused_for_w(prior: Prior) -> None:
+    with pytest.raises(ValueError, match="give it as prior_v, not as prior_w"):
+        ModelSpec(prior_w=prior)
+
+
+@pytest.mark.parametrize("order", [-20.0, -0.5, 0.0, 0.5, 3.0])
+def test_generalized_inverse_gaussian(order: float) -> None:
+    """Against the density, summed up on a fine grid of log x."""
+    chi, psi = np.array([1e-4, 0.5, 30.0]), np.array([4.0, 0.2, 4.0])
+    draws = generalized_inverse_gaussian(
+        jax.random.key(0), jnp.full((10_000, 3), order), jnp.broadcast_to(chi, (10_000, 3)), jnp.asarray(psi)
+    )
+    p_values = {}
+    for i in range(3):
+        log_x = np.linspace(-60, 20, 400_001)
+        log_density = order * log_x - 0.5 * (chi[i] * np.exp(-log_x) + psi[i] * np.exp(log_x))
+        weight = np.cumsum(np.exp(log_density - log_density.max()))
+        uniform = np.interp(np.log(np.asarray(draws[:, i], np.float64)), log_x, weight / weight[-1])
+        p_values[str(chi[i])] = ks_exact(uniform, stats.uniform)
+    assert_no_alarm(p_values)
+
+
+def test_generalized_inverse_gaussian_without_data_is_gamma() -> None:
+    """chi = 0: the half-normal prior itself."""
+    zero = jnp.zeros(20_000)
+    draws = generalized_inverse_gaussian(jax.random.key(0), zero + 0.5, zero, jnp.asarray(2.0))
+    assert_no_alarm({"gamma": ks_exact(np.asarray(draws), stats.gamma(0.5))})
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.3, 50.0])
+def test_truncated_exponential(rate: float) -> None:
+    ends = jnp.repeat(jnp.asarray([1e-3, 2.0, 1e4]), 10_000)
+    draws = np.asarray(truncated_exponential(jax.random.key(0), jnp.full(30_000, rate), ends)).reshape(3, -1)
+    p_values = {}
+    for end, own in zip((1e-3, 2.0, 1e4), draws, strict=True):
+        uniform = own / end if rate * end < 1e-6 else np.expm1(-rate * own) / np.expm1(-rate * end)
+        p_values[str(end)] = ks_exact(uniform, stats.uniform)
+    assert_no_alarm(p_values)
+
+
+def test_slice_steps_leave_a_density_with_two_modes() -> None:
+    def log_density(x: jax.Array) -> jax.Array:
+        return jnp.logaddexp(-0.5 * (x - 3) ** 2, -0.5 * (x + 3) ** 2)
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=20_000) + rng.choice([-3, 3], 20_000))
+    step = jax.jit(lambda key, x: slice_step(key, log_density, x, 1.5, 4))
+    moved = x
+    for key in jax.random.split(jax.random.key(0), 5):
+        moved = step(key, moved)
+    assert np.mean(np.sign(moved) != np.sign(x)) > 0.01  # four widths do reach over the gap
+    uniform = 0.5 * (stats.norm.cdf(moved, 3) + stats.norm.cdf(moved, -3))
+    assert_no_alarm({"two modes": ks_exact(uniform, stats.uniform)})

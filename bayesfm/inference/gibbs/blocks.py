@@ -77,14 +77,31 @@ class FactorBlocks(NamedTuple):
 
 
 class UnitPrior(NamedTuple):
-    """Gaussian prior of a unit's features, given the hyperparameters."""
+    """Gaussian prior of a unit's features, given the hyperparameters; the precision a diagonal, or matrices."""
 
-    precision: Float[Array, "K m"]
+    precision: Float[Array, "K *L m"]
     mean: Float[Array, "K m"]
 
-    def block(self, blocks: FactorBlocks, s: Int[Array, ""]) -> UnitPrior:
-        """That of w and of the factors from s on."""
-        return UnitPrior(blocks.take(self.precision, s), blocks.take(self.mean, s))
+    def block(self, blocks: FactorBlocks, s: Int[Array, ""], theta: Float[Array, "K m"]) -> UnitPrior:
+        """That of w and of the factors from s on, given the other factors of theta.
+
+        With matrices the conditional mean of block B is mu_B - Lambda_BB^-1 Lambda_B,rest (theta - mu)_rest.
+        """
+        precision, mean = blocks.take(self.precision, s), blocks.take(self.mean, s)
+        if self.precision.ndim == 2 or blocks.number == 1:
+            return UnitPrior(precision, mean)
+        rest = blocks.put(theta - self.mean, s, jnp.zeros_like(mean))
+        coupling = jnp.sum(precision * rest[None], axis=1)
+        precision = jax.vmap(blocks.take, (0, None))(precision, s)
+        solved = jnp.linalg.solve(jnp.moveaxis(precision, -1, 0), coupling.T[..., None])[..., 0].T
+        return UnitPrior(precision, mean - solved)
+
+    def with_sentinel(self) -> UnitPrior:
+        """One more feature, a standard normal, which padding reads."""
+        widths = [(0, 0)] * (self.precision.ndim - 1) + [(0, 1)]
+        one = jnp.ones(()) if self.precision.ndim == 2 else jnp.eye(len(self.mean))
+        precision = jnp.pad(self.precision, widths).at[..., -1].set(one.astype(self.precision.dtype))
+        return UnitPrior(precision, jnp.pad(self.mean, ((0, 0), (0, 1))))
 
 
 class GroupPrior(NamedTuple):

@@ -114,6 +114,9 @@ def shift_v(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
         noise = jax.random.normal(sub, b.shape, b.dtype)
         half = jax.scipy.linalg.solve_triangular(L, b, lower=True) + noise
         delta = jax.scipy.linalg.solve_triangular(L.T, half)
+        # A group of w with a precision of 1e9 and fewer features than factors leaves P singular in float32. P does not
+        # change with the move, so that leaving it out there leaves the posterior as it is.
+        delta = jnp.where(jnp.all(jnp.isfinite(L)), delta, 0.0)
         moved = [
             t.at[1:].add(delta[:, None]) if j == i else t.at[0].add(-(delta @ t[1:]))
             for j, t in enumerate(state.theta)

@@ -73,7 +73,7 @@ def sum_by_owner(
 def draw(
     packed: Float[Array, "J q"],
     theta: Float[Array, "D J"],
-    precision: Float[Array, "D J"],
+    precision: Float[Array, "D *E J"],
     mean: Float[Array, "D J"],
     noise: Float[Array, "D J"],
 ) -> Float[Array, "D J"]:
@@ -86,8 +86,10 @@ def draw(
     ----------
     packed : array of shape (J, q)
         Information of every feature.
-    theta, precision, mean : arrays of shape (D, J)
-        Present value; prior precision (diagonal) and mean.
+    theta, mean : arrays of shape (D, J)
+        Present value; prior mean.
+    precision : array of shape (D, J) or (D, D, J)
+        Prior precision: its diagonal, or the matrix.
     noise : array of shape (D, J)
         Standard normals.
 
@@ -113,7 +115,13 @@ def draw(
 
     out = lax.map(
         lambda a: solve(*a),
-        (tiles(packed, 0), tiles(theta, 1), tiles(precision, 1, 1.0), tiles(mean, 1), tiles(noise, 1)),
+        (
+            tiles(packed, 0),
+            tiles(theta, 1),
+            tiles(precision, precision.ndim - 1, 1.0),
+            tiles(mean, 1),
+            tiles(noise, 1),
+        ),
     )
     return jnp.moveaxis(out, 0, 1).reshape(D, -1)[:, :J]
 
@@ -122,8 +130,10 @@ def _equations(
     packed: Array, theta: Array, precision: Array, mean: Array
 ) -> tuple[Float[Array, "D D J"], Float[Array, "D J"]]:
     G, g = unpack(packed.T, theta.shape[0])
-    b = precision * mean + inner(G, theta[None], axis=1) + g
-    return G + jnp.eye(theta.shape[0], dtype=G.dtype)[:, :, None] * precision[:, None], b
+    b = inner(G, theta[None], axis=1) + g
+    if precision.ndim == 3:
+        return G + precision, b + inner(precision, mean[None], axis=1)
+    return G + jnp.eye(theta.shape[0], dtype=G.dtype)[:, :, None] * precision[:, None], b + precision * mean
 
 
 def _diagonal(P: Float[Array, "D D J"]) -> Float[Array, "D J"]:
@@ -131,7 +141,7 @@ def _diagonal(P: Float[Array, "D D J"]) -> Float[Array, "D J"]:
     return P[i, i]
 
 
-def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D J"]) -> Float[Array, "D J"]:
+def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D *E J"]) -> Float[Array, "D J"]:
     """A lower bound of the pivots, which rounding alone can cross.
 
     P - Lambda is positive semidefinite, so no pivot (a Schur complement of P) is below its prior precision. Where the
@@ -142,7 +152,8 @@ def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D J"]) -> Fl
     ----------
     Higham (2002), Accuracy and stability of numerical algorithms, 2nd ed., section 10.1.
     """
-    return jnp.maximum(precision, 4 * jnp.finfo(P.dtype).eps * _diagonal(P))
+    rounding = 4 * jnp.finfo(P.dtype).eps * _diagonal(P)
+    return rounding if precision.ndim == 3 else jnp.maximum(precision, rounding)
 
 
 def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, noise: Array) -> Array:

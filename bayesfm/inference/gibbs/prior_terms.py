@@ -60,6 +60,11 @@ def _of_unit(
 
 def _stacked(
     w: tuple[Array, Array], v: tuple[Array, Array]
-) -> tuple[Float[Array, "K m"], Float[Array, "K m"]]:
-    precision, mean = (jnp.concatenate([of_w[None], of_v.T]) for of_w, of_v in zip(w, v, strict=True))
-    return precision, mean
+) -> tuple[Float[Array, "K *L m"], Float[Array, "K m"]]:
+    """(w_j, v_j) in the first axis; w is independent of v, also where the precision of v is a matrix."""
+    (precision_w, mean_w), (precision_v, mean_v) = w, v
+    mean = jnp.concatenate([mean_w[None], mean_v.T])
+    if precision_v.ndim == 2:
+        return jnp.concatenate([precision_w[None], precision_v.T]), mean
+    matrix = jnp.pad(jnp.moveaxis(precision_v, 0, -1), ((1, 0), (1, 0), (0, 0)))
+    return matrix.at[0, 0].set(precision_w), mean

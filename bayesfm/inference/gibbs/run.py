@@ -61,7 +61,8 @@ def gibbs(
         Number of factors drawn jointly with w: "joint" is all of them, 1 is factor by factor. "auto" is the measured
         best (``benchmarks/README.md``).
     kernels : {"auto", "native", "xla"}, default="auto"
-        Compiled kernels, or XLA. "auto" takes the kernels on a CPU where the package was built with them.
+        Compiled kernels, or XLA. "auto" takes the kernels on a CPU where the package was built with them, unless the
+        prior of v has a matrix for its precision. ``info["kernels"]`` says which were used.
     keep : "all", "hyper" or sequence of str
         Sites to store per draw; "hyper" leaves out what every feature has of its own: w, v, local scales.
     streams : mapping of str to Design, optional
@@ -118,7 +119,7 @@ def gibbs_kernel(
         raise ValueError(f"{type(spec.likelihood).__name__} has no Gibbs sweep: use NUTS")
     problem = prepare(spec, design, y, weight, row_data)
     dtype = jnp.zeros(()).dtype
-    use_native = _use_native(kernels)
+    use_native = _use_native(kernels, spec)
     layout = build_layout(design, dtype=dtype.type, native=use_native)
 
     only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
@@ -157,15 +158,20 @@ def default_factor_block(rank: int, native_fields: bool = False) -> int:
     return -(-rank // count)
 
 
-def _use_native(choice: str) -> bool:
+def _use_native(choice: str, spec: ModelSpec) -> bool:
     check_choice("kernels", choice, ("auto", "native", "xla"))
-    on_cpu = jax.default_backend() == "cpu"
-    if choice == "native" and not (on_cpu and native.available()):
+    reason = None
+    if jax.default_backend() != "cpu":
+        reason = "JAX runs on another device"
+    elif not native.available():
+        reason = "the package was built without a C++ compiler"
+    elif spec.prior_v.full:
         reason = (
-            "JAX runs on another device" if not on_cpu else "the package was built without a C++ compiler"
+            f"they take a diagonal prior precision, and that of {type(spec.prior_v).__name__} is a matrix"
         )
+    if choice == "native" and reason is not None:
         raise ValueError(f"kernels='native' cannot be had: {reason}; use 'auto' or 'xla'")
-    return choice != "xla" and on_cpu and native.available()
+    return choice != "xla" and reason is None
 
 
 def _factor_block(choice: int | str, rank: int, native_fields: bool = False) -> int:

@@ -46,7 +46,7 @@ def update_field(
         noise = jax.random.normal(key, own.shape, own.dtype)
         h = _row_derivatives(predictor, rows, others.at_rows(s, blocks.size))
         packed = _information_by_owner(rows, h, omega_rows, r_rows)
-        new = draw(packed, own, *prior.block(blocks, s), noise)
+        new = draw(packed, own, *prior.block(blocks, s, theta), noise)
         return blocks.put(theta, s, new), _move_residual(rows, h, new - own, r_rows)
 
     theta, r_rows = blocks.run(key, body, (theta, r[rows.row]))
@@ -83,7 +83,7 @@ def update_table(
         G, g = unpack(_with_sentinel(packed.T), blocks.size + 1)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
         new, q, moved = _colours_of_table(
-            key, predictor, unit.steps, blocks.take(theta, s), prior.block(blocks, s), q, G, g
+            key, predictor, unit.steps, blocks.take(theta, s), prior.block(blocks, s, theta), q, G, g
         )
         return (
             blocks.put(theta, s, new),
@@ -106,12 +106,7 @@ def _colours_of_table(
     g: Float[Array, "D m+1"],
 ) -> tuple[Float[Array, "D p"], Float[Array, "B m"], Float[Array, "D m"]]:
     """Colour after colour on the block rows; also return how far each block row's summary moved."""
-    theta, precision, mean = (
-        _with_sentinel(theta),
-        _with_sentinel(prior.precision, 1.0),
-        _with_sentinel(prior.mean),
-    )
-    q = _with_sentinel(q)
+    theta, q, (precision, mean) = _with_sentinel(theta), _with_sentinel(q), prior.with_sentinel()
 
     def step(
         carry: tuple[Array, Array], xs: tuple[Key[Array, ""], Steps]
@@ -125,7 +120,7 @@ def _colours_of_table(
         P, b = predictor.pull_back(u, now.value, G_row, g_row)
         packed = sum_by_owner(pack(_over_chunk(P), _over_chunk(b)), now.owner, now.feature.shape[0])
         noise = jax.random.normal(key, own.shape, own.dtype)
-        new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
+        new = draw(packed, own, precision[..., now.feature], mean[:, now.feature], noise)
         ds = predictor.step(u, now.value, (new - own)[:, None, now.owner])
         return (_set_features(theta, now, new), _add_to_rows(moved, now, ds)), None
 
@@ -154,8 +149,7 @@ def update_rows(
         theta, Q, r = carry
         q_others = others.at_rows(s, blocks.size)(every_row)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size) + q_others
-        block_prior = prior.block(blocks, s)
-        precision, mean = _with_sentinel(block_prior.precision, 1.0), _with_sentinel(block_prior.mean)
+        precision, mean = prior.block(blocks, s, theta).with_sentinel()
 
         def step(
             carry: tuple[Array, ...], xs: tuple[Key[Array, ""], Steps]
@@ -167,7 +161,7 @@ def update_rows(
             h = predictor.derivative(u, now.value)
             packed = sum_by_owner(information(h, omega[now.row], r[now.row]), now.owner, now.feature.shape[0])
             noise = jax.random.normal(key, own.shape, own.dtype)
-            new = draw(packed, own, precision[:, now.feature], mean[:, now.feature], noise)
+            new = draw(packed, own, precision[..., now.feature], mean[:, now.feature], noise)
             delta = (new - own)[:, None, now.owner]
             q = _add_to_rows(q, now, now.value * delta[1:])
             r = _add_to_rows(r[None], now, -inner(h, delta)[None])[0]
@@ -213,9 +207,9 @@ def _set_features(theta: Float[Array, "D p"], now: Steps, new: Float[Array, "D J
     return jnp.where(now.place < new.shape[1], _with_sentinel(new)[:, now.place], theta)
 
 
-def _with_sentinel(x: Float[Array, "... m"], fill: float = 0.0) -> Float[Array, "... m+1"]:
+def _with_sentinel(x: Float[Array, "... m"]) -> Float[Array, "... m+1"]:
     """One more column, which padding reads and writes."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)], constant_values=fill)
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)])
 
 
 def _row_derivatives(

@@ -16,6 +16,7 @@ from bayesfm.inference.gibbs import moves
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state
 from bayesfm.inference.gibbs.sweep import linear_predictor
 from bayesfm.model import ModelSpec
+from bayesfm.priors import Horseshoe, MultiplicativeGamma
 from tests.inference.gibbs import joint
 from tests.statistics import alarms, assert_no_alarm
 
@@ -121,6 +122,22 @@ def test_rescaling_is_left_out_where_its_density_would_be_another() -> None:
     spec = replace(spec, prior_v=replace(spec.prior_v, mu0=0.5))
     state = joint_state(spec, data)
     assert distance(state, moves.rescale(jax.random.key(1), state, spec, data.layout)) == 0.0
+
+
+def test_shifting_is_left_out_where_its_precision_is_singular() -> None:
+    """One of three groups of w is held fast, with fewer features than factors: a Cholesky factor that is not there."""
+    spec, _, _, data, _ = joint.problem("fields", rank=6, factor_block=6)
+    state = joint_state(spec, data)
+    state = state._replace(hyper_w={**state.hyper_w, "lambda": jnp.full_like(state.hyper_w["lambda"], 1e12)})
+    moved = moves.shift_v(jax.random.key(1), state, spec, data.layout)
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(moved))
+
+
+def test_moves_that_a_prior_does_not_allow_are_left_out() -> None:
+    spec, _, _, data, _ = joint.problem("fields", prior_w=Horseshoe(), prior_v=MultiplicativeGamma())
+    state = joint_state(spec, data)
+    moved = moves.invariant_moves(jax.random.key(1), state, spec, data.layout)
+    assert distance(state, moved) == 0.0
 
 
 def test_which_fields_are_whole() -> None:

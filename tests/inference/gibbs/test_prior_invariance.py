@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from bayesfm import native
-from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma
+from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
 from tests.inference.gibbs import joint
 from tests.statistics import assert_no_alarm
 
 HALF_T = HalfT(scale=0.7, df=6.0, beta0=2.0)
 HALF_NORMAL = HalfT(scale=0.7, df=math.inf, beta0=2.0, mu0=0.5)
 HORSESHOE = Horseshoe(global_scale=0.5, slab_scale=1.0, slab_df=6.0)
+MATRIX = NormalWishart(a0=5.0, b0=3.0, beta0=1.5, mu0=0.3)
 COLUMNS = MultiplicativeGamma(a1=4.0, a2=3.0, scale=0.8, df=6.0)
 
 CASES: dict[str, dict[str, Any]] = {
@@ -22,6 +23,13 @@ CASES: dict[str, dict[str, Any]] = {
     "half-t w, fixed v": {"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)},
     "horseshoe w, multiplicative gamma v": {
         **{"kind": "rows", "rank": 3, "factor_block": 2, "prior_w": HORSESHOE, "prior_v": COLUMNS}
+    },
+    "normal-Wishart v, fields and moves": {"kind": "fields", "rank": 3, "factor_block": 3, "prior_v": MATRIX},
+    "normal-Wishart v, rows, overlapping blocks": {
+        **{"kind": "rows", "rank": 3, "factor_block": 2, "prior_w": HALF_T, "prior_v": MATRIX}
+    },
+    "normal-Wishart v, table, factor by factor": {
+        **{"kind": "table", "rank": 2, "factor_block": 1, "prior_w": HORSESHOE, "prior_v": MATRIX}
     },
 }
 if native.available():
@@ -37,9 +45,17 @@ if native.available():
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = (
+    "half-normal w, half-t v, rescaled",
+    "horseshoe w, multiplicative gamma v",
+    "normal-Wishart v, rows, overlapping blocks",
+)
+"""One of each family; the others, and the kernels, at full size."""
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_sweeps_leave_the_joint_distribution(name: str) -> None:
-    assert_no_alarm(joint.p_values(joint.problem(**CASES[name]), 10_000, 10, optimization=0))
+    assert_no_alarm(joint.p_values(joint.problem(**CASES[name]), 10_000, 5, optimization=0))
 
 
 @pytest.mark.slow
