@@ -23,11 +23,21 @@ if TYPE_CHECKING:
         write_libfm,
     )
     from bayesfm.diagnostics import ConvergenceWarning, summary
-    from bayesfm.estimators import FMRegressor
+    from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.chains import ChainOptions
     from bayesfm.inference.engines import nuts
     from bayesfm.inference.gibbs.run import gibbs
-    from bayesfm.likelihoods import Gaussian
+    from bayesfm.likelihoods import (
+        BernoulliLogit,
+        BernoulliProbit,
+        BinomialLogit,
+        Gaussian,
+        NegativeBinomial,
+        OrdinalLogit,
+        OrdinalProbit,
+        Poisson,
+        StudentT,
+    )
     from bayesfm.model import ModelSpec, default_spec
     from bayesfm.posterior import load, save
     from bayesfm.predictors import FM
@@ -46,11 +56,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FM",
+    "BernoulliLogit",
+    "BernoulliProbit",
+    "BinomialLogit",
     "Block",
     "ChainOptions",
     "ConvergenceWarning",
     "Design",
     "DesignEncoder",
+    "FMClassifier",
+    "FMCount",
+    "FMOrdinal",
     "FMRegressor",
     "Fixed",
     "Gaussian",
@@ -59,8 +75,13 @@ __all__ = [
     "Intercept",
     "ModelSpec",
     "MultiplicativeGamma",
+    "NegativeBinomial",
     "NormalGamma",
     "NormalWishart",
+    "OrdinalLogit",
+    "OrdinalProbit",
+    "Poisson",
+    "StudentT",
     "TableEncoder",
     "__version__",
     "default_spec",
@@ -86,11 +107,21 @@ _MODULES = {
         "write_libfm",
     ),
     "diagnostics": ("ConvergenceWarning", "summary"),
-    "estimators": ("FMRegressor",),
+    "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.chains": ("ChainOptions",),
     "inference.engines": ("nuts",),
     "inference.gibbs.run": ("gibbs",),
-    "likelihoods": ("Gaussian",),
+    "likelihoods": (
+        "BernoulliLogit",
+        "BernoulliProbit",
+        "BinomialLogit",
+        "Gaussian",
+        "NegativeBinomial",
+        "OrdinalLogit",
+        "OrdinalProbit",
+        "Poisson",
+        "StudentT",
+    ),
     "model": ("ModelSpec", "default_spec"),
     "posterior": ("load", "save"),
     "predictors": ("FM",),

@@ -32,7 +32,15 @@ from bayesfm.priors import (
     of_features,
 )
 
-__all__ = ["ModelSpec", "default_spec", "log_joint", "numpyro_model", "site_dims"]
+__all__ = [
+    "ModelSpec",
+    "default_spec",
+    "log_joint",
+    "numpyro_model",
+    "part_from_dict",
+    "part_to_dict",
+    "site_dims",
+]
 
 PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma, NormalWishart)
 REGISTRY: dict[str, type] = {
@@ -89,15 +97,16 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary of class names and numbers, for JSON."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: None if part is None else _part_to_dict(part) for name, part in parts.items()}
+        return {name: None if part is None else part_to_dict(part) for name, part in parts.items()}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> ModelSpec:
         """Inverse of :meth:`to_dict`."""
-        return cls(**{name: None if x is None else _part_from_dict(x) for name, x in state.items()})
+        return cls(**{name: None if x is None else part_from_dict(x) for name, x in state.items()})
 
 
-def _part_to_dict(part: Any) -> dict[str, Any]:
+def part_to_dict(part: Any) -> dict[str, Any]:
+    """A part of a model as its class name and its numbers."""
     return {
         "class": type(part).__name__,
         **{f.name: _number_to_json(getattr(part, f.name)) for f in fields(part)},
@@ -108,7 +117,8 @@ def _number_to_json(value: Any) -> Any:
     return "inf" if value == math.inf else value  # JSON has no infinity
 
 
-def _part_from_dict(state: Mapping[str, Any]) -> Any:
+def part_from_dict(state: Mapping[str, Any]) -> Any:
+    """Inverse of :func:`part_to_dict`."""
     kind = REGISTRY.get(state["class"])
     if kind is None:
         raise ValueError(f"unknown model part {state['class']!r}; known are {', '.join(sorted(REGISTRY))}")

@@ -39,6 +39,7 @@ __all__ = [
     "predictive_moments",
     "predictive_probabilities",
     "predictive_quantiles",
+    "probability_sds",
 ]
 
 HELD_VALUES = 1 << 25
@@ -457,18 +458,45 @@ def _log_density(
     return top + jnp.log(average(draws.share, jnp.exp(logs - top)))
 
 
+def probability_sds(
+    model: FittedModel,
+    design: Design,
+    values: Sequence[float] | Float[np.ndarray, " c"],
+    row_data: Rows | None = None,
+) -> Float[np.ndarray, "n c"]:
+    """Standard deviation over draws of the probability of each value: how well the probability is known.
+
+    Parameters
+    ----------
+    model, design, values, row_data
+        As for :func:`predictive_probabilities`.
+
+    Returns
+    -------
+    array of shape (n, c)
+        float64.
+    """
+    mixture = Mixture(model, design, row_data)
+    sums = np.zeros((2, design.num_rows, len(values)))
+    for at, part in mixture.run(_probabilities(tuple(float(x) for x in values), squares=True)):
+        sums[:, at.rows] += at.share * np.asarray(part, np.float64)[..., : at.num_rows].transpose(0, 2, 1)
+    return np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0))
+
+
 @lru_cache(maxsize=64)
-def _probabilities(values: tuple[float, ...]) -> Callable[..., Array]:
-    """The summary that has the probabilities of these values, shape (c, R)."""
+def _probabilities(values: tuple[float, ...], squares: bool = False) -> Callable[..., Array]:
+    """The summary that has the mean probabilities of these values, (c, R); with those of their squares, (2, c, R)."""
 
     def of(
         likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-    ) -> Float[Array, "c R"]:
-        def one(value: Float[Array, ""]) -> Float[Array, " R"]:
+    ) -> Float[Array, "... c R"]:
+        def one(value: Float[Array, ""]) -> Float[Array, "... R"]:
             logs = per_draw(lambda y: y.log_prob(value), likelihood, eta, draws.params, rows)
-            return average(draws.share, jnp.exp(logs))
+            mean = average(draws.share, jnp.exp(logs))
+            return jnp.stack([mean, average(draws.share, jnp.exp(2 * logs))]) if squares else mean
 
-        return lax.map(one, jnp.asarray(values, eta.dtype))
+        out = lax.map(one, jnp.asarray(values, eta.dtype))
+        return jnp.swapaxes(out, 0, 1) if squares else out
 
     return of
 

@@ -1,7 +1,8 @@
-"""The scikit-learn face: fit, predict with standard deviations and intervals, and the posterior behind them."""
+"""The scikit-learn face."""
 
-from __future__ import annotations
-
+from bayesfm.estimators.classifier import FMClassifier
+from bayesfm.estimators.count import FMCount
+from bayesfm.estimators.ordinal import FMOrdinal
 from bayesfm.estimators.regressor import FMRegressor
 
-__all__ = ["FMRegressor"]
+__all__ = ["FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -20,9 +20,12 @@ from bayesfm.estimators.inputs import (
     Seed,
     check_bool,
     check_keep,
+    check_row_data_lengths,
     check_rows,
     check_X,
+    plain_classes,
     seed_key,
+    seen_rows,
     warn_if_unscaled,
 )
 from bayesfm.estimators.predictions import Predictions
@@ -30,7 +33,8 @@ from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.engines import nuts
 from bayesfm.inference.gibbs.run import gibbs
-from bayesfm.model import ModelSpec, default_spec
+from bayesfm.likelihoods import Likelihood
+from bayesfm.model import ModelSpec, default_spec, part_from_dict, part_to_dict
 from bayesfm.predictors import FM
 
 if TYPE_CHECKING:
@@ -85,10 +89,14 @@ ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
 class FactorizationMachine(Predictions, BaseEstimator):
     """``fit``, ``save``, ``load``; the parameters are explained where they meet a likelihood."""
 
+    LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}
+    """What ``likelihood`` may name, the default first."""
+
     def __init__(
         self,
         rank: int | None = None,
         *,
+        likelihood: str | Likelihood | None = None,
         inference: str = "gibbs",
         engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,
@@ -112,6 +120,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
         random_state: Seed = None,
     ) -> None:
         self.rank = rank
+        self.likelihood = likelihood
         self.inference = inference
         self.engine_options = engine_options
         self.spec = spec
@@ -171,27 +180,71 @@ class FactorizationMachine(Predictions, BaseEstimator):
         UserWarning
             Where a column of numbers has values in the hundreds or more, or below a thousandth: standardise it.
         """
+        return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, row_data: Mapping[str, Any] | None = None) -> Self:
         options = self._check_options()
         encoder = DesignEncoder(self.categorical, self.numeric, self.groups)
         design = encoder.fit_transform(check_X(self, X, reset=True))
         streams = self._encode_streams(encoder)
+        y = self._as_response(y, reset=True)
+        row_data = seen_rows(check_row_data_lengths(row_data, design.num_rows), sample_weight)
         design, y, weight = check_rows(self, design, y, sample_weight)
         warn_if_unscaled(design)
-        rank = DEFAULT_RANK if self.rank is None else self.rank
-        spec = default_spec(y, rank, weight) if self.spec is None else self.spec
+        spec = self._make_spec(y, weight, row_data)
         key = seed_key(self.random_state)
         draws = ENGINES[self.inference](
-            self, key, spec, design, y, weight=weight, options=options, streams=streams
+            self, key, spec, design, y, weight=weight, row_data=row_data, options=options, streams=streams
         )
         if draws.num_draws == 0:
             raise RuntimeError("callback stopped the run in its warm-up: there is no draw to predict from")
-        self._remember(draws, spec, design, y, weight, encoder)
+        self._remember(draws, spec, design, y, weight, row_data, encoder)
         return self
+
+    def _as_response(self, y: Any, reset: bool) -> Any:
+        """The response as the likelihood takes it; classifiers learn their labels here."""
+        return y
+
+    def _make_spec(
+        self,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
+        row_data: dict[str, np.ndarray],
+    ) -> ModelSpec:
+        if self.spec is not None:
+            return self.spec
+        rank = DEFAULT_RANK if self.rank is None else self.rank
+        likelihood = self.likelihood
+        if not isinstance(likelihood, Likelihood):
+            kind = next(iter(self.LIKELIHOODS)) if likelihood is None else likelihood
+            likelihood = self._make_likelihood(self.LIKELIHOODS[kind], y, weight)
+        return default_spec(y, rank, weight, likelihood, row_data)
+
+    def _make_likelihood(
+        self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None
+    ) -> Likelihood:
+        return kind.for_response(y, weight)
+
+    def _check_likelihood(self) -> None:
+        likelihood, kinds = self.likelihood, tuple(self.LIKELIHOODS.values())
+        given = type(likelihood) if isinstance(likelihood, Likelihood) else None
+        if self.spec is not None:
+            if likelihood is not None:
+                raise ValueError(
+                    "likelihood and spec were both given, and spec has a likelihood: leave one out"
+                )
+            given = type(self.spec.likelihood)
+        elif given is None:
+            check_choice("likelihood", likelihood, (None, *self.LIKELIHOODS))
+        if given is not None and given not in kinds:
+            fitting = ", ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{type(self).__name__} takes likelihoods {fitting}; got {given.__name__}")
 
     def _check_options(self) -> ChainOptions:
         check_choice("inference", self.inference, ENGINES)
         self._check_engine_options()
         self._check_rank()
+        self._check_likelihood()
         for name in ("progress", "resume", "draws_on_disk"):
             check_bool(name, getattr(self, name))
         check_keep(self.keep)
@@ -247,12 +300,13 @@ class FactorizationMachine(Predictions, BaseEstimator):
         design: Design,
         y: Float[np.ndarray, " n"],
         weight: Float[np.ndarray, " n"] | None,
+        row_data: dict[str, np.ndarray],
         encoder: DesignEncoder,
     ) -> None:
         from bayesfm.diagnostics import warn_if_not_converged
         from bayesfm.posterior import to_datatree
 
-        self._adopt(to_datatree(draws, spec, design, y, weight=weight, encoder=encoder))
+        self._adopt(to_datatree(draws, spec, design, y, weight=weight, encoder=encoder, row_data=row_data))
         warn_if_not_converged(self.posterior_)
 
     def _adopt(self, tree: xr.DataTree) -> None:
@@ -294,7 +348,10 @@ class FactorizationMachine(Predictions, BaseEstimator):
         check_is_fitted(self, "posterior_")
         tree = self.posterior_.copy()
         params, named = _plain_params(self.get_params(deep=False)), hasattr(self, "feature_names_in_")
-        tree.attrs["estimator"] = json.dumps({"class": type(self).__name__, "params": params, "named": named})
+        state = {"class": type(self).__name__, "params": params, "named": named}
+        if hasattr(self, "classes_"):
+            state["classes"] = plain_classes(self.classes_)
+        tree.attrs["estimator"] = json.dumps(state)
         save(tree, path)
 
     @classmethod
@@ -328,8 +385,12 @@ class FactorizationMachine(Predictions, BaseEstimator):
         params = state["params"]
         if params.get("spec") is not None:
             params["spec"] = ModelSpec.from_dict(params["spec"])
+        if isinstance(params.get("likelihood"), dict):
+            params["likelihood"] = part_from_dict(params["likelihood"])
         estimator = cls(**params)
         estimator._adopt(tree)
+        if "classes" in state:
+            estimator.classes_ = np.array(state["classes"]["values"], dtype=state["classes"]["dtype"])
         if state["named"]:
             estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
         return estimator
@@ -341,6 +402,8 @@ def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         if isinstance(value, ModelSpec):
             value = value.to_dict()
+        elif isinstance(value, Likelihood):
+            value = part_to_dict(value)
         elif isinstance(value, PathLike):
             value = fspath(value)
         elif hasattr(value, "tolist"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import date, time, timedelta
 from numbers import Integral
 from pathlib import Path
@@ -14,13 +14,26 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from bayesfm._checks import check_count
 from bayesfm.design import Design
 from bayesfm.design.encoding import kind_of
 
-__all__ = ["Seed", "check_X", "check_bool", "check_keep", "check_rows", "seed_key", "warn_if_unscaled"]
+__all__ = [
+    "Seed",
+    "check_X",
+    "check_bool",
+    "check_keep",
+    "check_row_data_lengths",
+    "check_rows",
+    "encode_labels",
+    "plain_classes",
+    "seed_key",
+    "seen_rows",
+    "warn_if_unscaled",
+]
 
 type Seed = int | np.random.RandomState | np.random.Generator | None
 
@@ -74,6 +87,59 @@ def check_rows(
     if len(rows) < len(y):
         design, y, weight = design.take(rows), y[rows], weight[rows]
     return design, y, weight
+
+
+def check_row_data_lengths(row_data: Mapping[str, Any] | None, num_rows: int) -> dict[str, np.ndarray]:
+    """Row data as float64, one value per row; what was not given is left out."""
+    out = {}
+    for name, values in (row_data or {}).items():
+        if values is None:
+            continue
+        _refuse_mask(name, values)
+        values = column_or_1d(values)
+        _refuse_other_than_numbers(name, values)
+        if len(values) != num_rows:
+            raise ValueError(
+                f"{name} must have one value per row of X: X has {num_rows} rows, {name} {len(values)} values"
+            )
+        out[name] = np.asarray(values, np.float64)
+    return out
+
+
+def seen_rows(row_data: dict[str, np.ndarray], sample_weight: Any) -> dict[str, np.ndarray]:
+    """Row data of the rows that :func:`check_rows` keeps."""
+    if sample_weight is None or not row_data:
+        return row_data
+    seen = np.broadcast_to(np.asarray(sample_weight, np.float64), next(iter(row_data.values())).shape) != 0
+    return {name: x[seen] for name, x in row_data.items()}
+
+
+def plain_classes(classes: np.ndarray) -> dict[str, Any]:
+    """Labels as JSON takes them, with their type."""
+    plain = classes.dtype.kind in "biufUO" and all(isinstance(x, str | int | float) for x in classes.tolist())
+    if not plain:
+        raise TypeError(f"classes of type {classes.dtype} cannot be saved: use numbers, booleans or strings")
+    return {"values": classes.tolist(), "dtype": "O" if classes.dtype.kind == "O" else classes.dtype.str}
+
+
+def encode_labels(estimator: Any, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
+    """Codes 0, 1, ... of labels of any type; ``reset`` learns ``classes_``, else labels have to be among them."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    _refuse_mask("y", y)
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "f":
+        check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+    if reset:
+        check_classification_targets(y)
+        estimator.classes_ = np.unique(y)
+    codes = np.searchsorted(estimator.classes_, y).clip(0, len(estimator.classes_) - 1)
+    wrong = estimator.classes_[codes] != y
+    if np.any(wrong):
+        raise ValueError(
+            f"y has the label {y[wrong][0]!r}, which fit did not see; known are {estimator.classes_}"
+        )
+    return codes.astype(np.float64)
 
 
 def _refuse_mask(argument: str, values: Any) -> None:

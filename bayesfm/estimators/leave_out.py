@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ def check_fitted_data(
     design: Design,
     y: Float[np.ndarray, " n"],
     weight: Float[np.ndarray, " n"] | None,
+    row_data: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Raise ValueError, naming what is wrong, unless this is what was fitted and there are draws enough."""
     if model.num_draws < MIN_DRAWS:
@@ -49,13 +51,19 @@ def check_fitted_data(
         )
     if not np.array_equal(fitted, y.astype(fitted.dtype)):
         raise ValueError("loo needs the X, y and sample_weight of fit, but y is not what was fitted")
+    for name, default in model.spec.likelihood.row_data.items():
+        own = (row_data or {}).get(name, np.full(len(y), default))
+        seen = constant[name].to_numpy() if name in constant else np.full(len(y), default)
+        if not np.array_equal(own, seen):
+            raise ValueError(f"loo needs the {name} of fit: give it as row_data={{{name!r}: ...}}")
     _check_rows(tree, model, design, float(np.average(fitted, weights=known)))
 
 
 def _check_rows(tree: xr.DataTree, model: FittedModel, design: Design, centre: float) -> None:
     """The first draw of every chain gives eta at the probe rows as the fit did, but for rounding."""
     rank = model.spec.predictor.rank
-    model.require(["w0", "w", "v"] if rank else ["w0", "w"])
+    has_intercept = model.spec.intercept is not None
+    model.require([*(["w0"] if has_intercept else []), "w", *(["v"] if rank else [])])
     posterior = tree["posterior"].dataset
     if "eta" not in posterior:
         return
@@ -65,7 +73,8 @@ def _check_rows(tree: xr.DataTree, model: FittedModel, design: Design, centre: f
     used = np.unique(X.indices)
     X = X[:, used]
     for chain in range(model.num_chains):
-        w0, w = (np.asarray(model.sites[name][chain, 0]) for name in ("w0", "w"))
+        w0 = np.asarray(model.sites["w0"][chain, 0]) if has_intercept else np.zeros(())
+        w = np.asarray(model.sites["w"][chain, 0])
         v = np.asarray(model.sites["v"][chain, 0]) if rank else np.zeros((len(w), 0))
         eta, size = _eta(X, float(w0), w[used].astype(np.float64), v[used].astype(np.float64), centre)
         wrong = np.abs(eta - np.asarray(posterior["eta"][chain, 0])) > ROUNDING * np.finfo(w.dtype).eps * size

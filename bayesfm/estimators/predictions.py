@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from bayesfm.design import Design
-from bayesfm.estimators.inputs import Seed, check_rows, seed_key
+from bayesfm.estimators.inputs import Seed, check_row_data_lengths, check_rows, seed_key, seen_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from bayesfm.predictive import FittedModel, PredictiveMoments
 
 __all__ = ["Predictions"]
+
+
+RowData = Mapping[str, Any] | None
 
 
 class Predictions:
@@ -28,12 +32,27 @@ class Predictions:
     def _encode(self, X: Any) -> Design:
         raise NotImplementedError
 
-    def predict_moments(self, X: Any) -> PredictiveMoments:
+    def _as_response(self, y: Any, reset: bool) -> Any:
+        raise NotImplementedError
+
+    def _row_data(self, row_data: RowData, design: Design) -> dict[str, np.ndarray]:
+        return check_row_data_lengths(row_data, design.num_rows)
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, row_data: RowData
+    ) -> tuple[Design, np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
+        design = self._encode(X)
+        rows = seen_rows(self._row_data(row_data, design), sample_weight)
+        return *check_rows(self, design, self._as_response(y, reset=False), sample_weight), rows
+
+    def predict_moments(self, X: Any, row_data: RowData = None) -> PredictiveMoments:
         """Mean of y, and its variance split into what the parameters and what the noise contribute.
 
         Parameters
         ----------
         X : of the kind seen in ``fit``; n rows
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -43,9 +62,9 @@ class Predictions:
         from bayesfm.predictive import predictive_moments
 
         design = self._encode(X)
-        return predictive_moments(self.model_, design)
+        return predictive_moments(self.model_, design, self._row_data(row_data, design))
 
-    def predict_quantiles(self, X: Any, probs: Any) -> Float[np.ndarray, "n q"]:
+    def predict_quantiles(self, X: Any, probs: Any, row_data: RowData = None) -> Float[np.ndarray, "n q"]:
         """Quantiles of the predictive distribution of y, noise included.
 
         Parameters
@@ -53,6 +72,8 @@ class Predictions:
         X : of the kind seen in ``fit``; n rows
         probs : array-like of shape (q,)
             Probabilities in (0, 1), at most 1 - 7.6e-6 in float32 (:func:`bayesfm.predictive.extreme_probs`).
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -61,14 +82,16 @@ class Predictions:
         from bayesfm.predictive import predictive_quantiles
 
         design = self._encode(X)
-        return predictive_quantiles(self.model_, design, probs)
+        return predictive_quantiles(self.model_, design, probs, self._row_data(row_data, design))
 
-    def expected_draws(self, X: Any) -> Float[np.ndarray, "chain draw n"]:
+    def expected_draws(self, X: Any, row_data: RowData = None) -> Float[np.ndarray, "chain draw n"]:
         """E[y] of every row under every posterior draw: the uncertainty of the parameters, without the noise.
 
         Parameters
         ----------
         X : of the kind seen in ``fit``; n rows
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -77,9 +100,11 @@ class Predictions:
         from bayesfm.predictive import expected_draws
 
         design = self._encode(X)
-        return expected_draws(self.model_, design)
+        return expected_draws(self.model_, design, self._row_data(row_data, design))
 
-    def sample_predictive(self, X: Any, random_state: Seed = 0) -> Float[np.ndarray, "chain draw n"]:
+    def sample_predictive(
+        self, X: Any, random_state: Seed = 0, row_data: RowData = None
+    ) -> Float[np.ndarray, "chain draw n"]:
         """One y per row and posterior draw, noise included.
 
         Parameters
@@ -87,6 +112,8 @@ class Predictions:
         X : of the kind seen in ``fit``; n rows
         random_state : int, RandomState, Generator or None, default=0
             Seed of the noise.
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -95,15 +122,17 @@ class Predictions:
         from bayesfm.predictive import predictive_draws
 
         design = self._encode(X)
-        return predictive_draws(seed_key(random_state), self.model_, design)
+        return predictive_draws(seed_key(random_state), self.model_, design, self._row_data(row_data, design))
 
-    def log_predictive_density(self, X: Any, y: Any) -> Float[np.ndarray, " n"]:
+    def log_predictive_density(self, X: Any, y: Any, row_data: RowData = None) -> Float[np.ndarray, " n"]:
         """Log density of y under the predictive distribution of every row: the higher the better.
 
         Parameters
         ----------
         X : of the kind seen in ``fit``; n rows
         y : array-like of shape (n,)
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -111,10 +140,12 @@ class Predictions:
         """
         from bayesfm.predictive import log_predictive_density
 
-        design, y, _ = check_rows(self, self._encode(X), y, None)
-        return log_predictive_density(self.model_, design, y)
+        design, y, _, rows = self._check_rows(X, y, None, row_data)
+        return log_predictive_density(self.model_, design, y, rows)
 
-    def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> Float[np.ndarray, "chain draw n"]:
+    def log_likelihood(
+        self, X: Any, y: Any, sample_weight: Any = None, row_data: RowData = None
+    ) -> Float[np.ndarray, "chain draw n"]:
         """Log density of y for every row and posterior draw, times the weight; rows of weight zero are left out.
 
         Parameters
@@ -122,6 +153,8 @@ class Predictions:
         X : of the kind seen in ``fit``; n rows
         y : array-like of shape (n,)
         sample_weight : array-like of shape (n,), optional
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -129,10 +162,12 @@ class Predictions:
         """
         from bayesfm.predictive import log_likelihood
 
-        design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
+        design, y, weight = check_rows(
+            self, self._encode(X), self._as_response(y, reset=False), sample_weight
+        )
         return log_likelihood(self.model_, design, y, weight)
 
-    def loo(self, X: Any, y: Any, sample_weight: Any = None) -> ELPDData:
+    def loo(self, X: Any, y: Any, sample_weight: Any = None, row_data: RowData = None) -> ELPDData:
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling, without another fit.
 
         Puts the group ``log_likelihood``, chain x draw x n numbers, into ``posterior_``.
@@ -142,6 +177,8 @@ class Predictions:
         X, y, sample_weight
             What the model was fitted to. It keeps no copy of X; up to 100 rows of it are checked where the site eta
             was kept.
+        row_data : mapping of str to array-like of shape (n,), optional
+            What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
         Returns
         -------
@@ -164,7 +201,9 @@ class Predictions:
         from bayesfm.posterior import add_log_likelihood
         from bayesfm.predictive import log_likelihood
 
-        design, y, weight = check_rows(self, self._encode(X), y, sample_weight)
+        design, y, weight = check_rows(
+            self, self._encode(X), self._as_response(y, reset=False), sample_weight
+        )
         check_fitted_data(self.posterior_, self.model_, design, y, weight)
         self.posterior_ = add_log_likelihood(self.posterior_, log_likelihood(self.model_, design, y, weight))
         return loo(self.posterior_, pointwise=True)

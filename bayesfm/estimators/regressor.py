@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 from bayesfm._checks import check_finite
 from bayesfm.estimators.base import FactorizationMachine
 from bayesfm.estimators.inputs import check_bool
+from bayesfm.likelihoods import Gaussian, Likelihood, StudentT
 
 __all__ = ["FMRegressor"]
 
@@ -26,6 +27,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     rank : int, optional
         Number of factors of the pairwise interactions; 0 leaves a linear model. By default 8, or the rank of
         ``spec``; one that contradicts ``spec`` is refused.
+    likelihood : {"gaussian", "student_t"} or Likelihood, optional
+        Noise: normal (the default), or heavy-tailed for responses with outliers.
     inference : {"gibbs", "nuts"}, default="gibbs"
         Engine: Gibbs sweeps, or the No-U-Turn sampler (:func:`bayesfm.nuts`), whose draws follow gradients.
     engine_options : mapping, optional
@@ -112,6 +115,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     >>> bool(sd[1] > sd[0])  # nobody has met user 99
     True
     """
+
+    LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {"gaussian": Gaussian, "student_t": StudentT}
 
     def predict(
         self, X: Any, return_std: bool = False

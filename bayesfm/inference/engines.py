@@ -31,6 +31,7 @@ def nuts(
     y: Float[np.ndarray, " n"],
     *,
     weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Mapping[str, Any] | None = None,
     options: ChainOptions | None = None,
     start: Mapping[str, Any] | Draws | str = "gibbs",
     warm_sweeps: int = 100,
@@ -40,10 +41,11 @@ def nuts(
 
     Parameters
     ----------
-    key, spec, design, y, weight, options
+    key, spec, design, y, weight, row_data, options
         As for :func:`bayesfm.gibbs`; options of the chain runner (checkpoint, resume, streams, ...) all hold.
     start : "gibbs", "prior", Draws or mapping of str to array
-        Where chains start: "gibbs" runs ``warm_sweeps`` Gibbs sweeps per chain; for the others see
+        Where chains start: "gibbs" runs ``warm_sweeps`` Gibbs sweeps per chain, and is "prior" for a
+        likelihood without a Gibbs sweep; for the others see
         :func:`bayesfm.inference.nuts.run.nuts`.
     warm_sweeps : int, default=100
         For ``start="gibbs"``.
@@ -68,9 +70,11 @@ def nuts(
     """
     options = options or ChainOptions()
     key_start, key_nuts = jax.random.split(key)
+    data = {"weight": weight, "row_data": row_data}
     if isinstance(start, str) and start == "gibbs":
         sweeps = check_count("warm_sweeps", warm_sweeps, minimum=1)
         short = ChainOptions(0, 1, sweeps, options.num_chains, options.chain_method, progress=False)
         # A resumed run goes on where it was stopped, wherever it would have started.
-        start = "prior" if options.resume else gibbs(key_start, spec, design, y, weight=weight, options=short)
-    return engine.nuts(key_nuts, spec, design, y, weight=weight, options=options, start=start, **settings)
+        from_prior = options.resume or not spec.likelihood.conjugate
+        start = "prior" if from_prior else gibbs(key_start, spec, design, y, options=short, **data)
+    return engine.nuts(key_nuts, spec, design, y, options=options, start=start, **data, **settings)
