@@ -103,7 +103,8 @@ def _quantile(u: Array, v: Array, mean: Array, lower: Array, upper: Array) -> Ar
 
     # From the nearer end outwards: an exponential E that may not exceed `most`.
     c, R_c = jnp.maximum(a, 0), jnp.where(a < 0, math.sqrt(math.pi / 2), R_a)
-    slope = jnp.maximum(a + w / 2, 1e-8 / jnp.maximum(w, 1e-28))  # nothing in it can be zero
+    least = float(jnp.finfo(w.dtype).eps) ** 2  # of slope w, where nothing may be zero
+    slope = jnp.maximum(a + w / 2, least / jnp.maximum(w, 1e-20))
     most = jnp.maximum(jnp.where(narrow, slope * w, _cumulative_hazard(c, w, R_c, R_b)), 0)
     passed = -u * jnp.expm1(-most)
     E = jnp.where(passed < 0.5, -jnp.log1p(-passed), -jnp.log(v + u * jnp.exp(-most)))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import interpolate
-from scipy.special import erfcx, gammaln, log_ndtr, ndtr
+from scipy import interpolate, stats
+from scipy.special import erf, erfcx, gammaln, log_ndtr
 
 
 def truncated_cdf(x: np.ndarray, lower: float, upper: float, mean: float) -> np.ndarray:
@@ -19,7 +19,9 @@ def truncated_cdf(x: np.ndarray, lower: float, upper: float, mean: float) -> np.
     if abs(b) < abs(a):
         return 1 - truncated_cdf(-x, -upper, -lower, -mean)
     if a <= 0:
-        return (ndtr(x - mean) - ndtr(a)) / (ndtr(b) - ndtr(a))
+        y = (x - mean) / math.sqrt(2)
+        from_, to = erf(a / math.sqrt(2)), erf(b / math.sqrt(2))  # precise around the mean
+        return (erf(y) - from_) / (to - from_)
 
     def hazard(t: np.ndarray | float) -> np.ndarray:  # log S(a) - log S(a + t)
         log_ratio = np.log(erfcx((a + t) / math.sqrt(2))) - np.log(erfcx(a / math.sqrt(2)))
@@ -81,3 +83,11 @@ def polya_gamma_cdf(b: float, c: float) -> Callable[[np.ndarray], np.ndarray]:
     period = 2 * grid[-1]
     cdf = cdf_by_inversion(lambda t: log_characteristic(t, b, c), grid, period, 3000)
     return interpolate.PchipInterpolator(grid, np.clip(cdf, 0, 1), extrapolate=True)
+
+
+def uniform_tests(name: str, u: np.ndarray) -> dict[str, float]:
+    """Kolmogorov-Smirnov p-values of uniforms: of all, and of the lowest and the highest hundredth by themselves."""
+    parts = {"all": u, "low": u[u < 0.01] * 100, "high": (1 - u[u > 0.99]) * 100}
+    return {
+        f"{name} {part}": stats.kstest(x, "uniform").pvalue if len(x) else 0.0 for part, x in parts.items()
+    }

@@ -13,7 +13,12 @@ import pytest
 from bayesfm import native
 from bayesfm.random import polya_gamma, truncated_normal
 from tests.random.references import truncated_cdf
-from tests.random.test_polya_gamma import TILTS, distribution_tests, moment_tests
+from tests.random.test_polya_gamma import (
+    TILTS,
+    distribution_tests,
+    moment_tests,
+    share_around_the_cut_test,
+)
 from tests.random.test_truncated_normal import CASES
 from tests.statistics import assert_no_alarm
 
@@ -78,6 +83,13 @@ def test_polya_gammas_have_their_law(isa: str) -> None:
     for row, c in zip(omega, TILTS, strict=True):
         p_values |= moment_tests(f"{c}", row, 1.0, c) | distribution_tests(f"{c}", row[:30_000], 1.0, c)
     assert_no_alarm(p_values)
+
+
+def test_proposals_are_rejected_where_they_have_to_be() -> None:
+    draw = partial(polya_gamma, b=1, c=jnp.zeros(5_000_000), native=True)
+    assert_no_alarm(
+        {"cut": share_around_the_cut_test([np.asarray(draw(jax.random.key(i))) for i in range(5)])}
+    )
 
 
 def test_what_is_rejected_is_drawn_again() -> None:

@@ -17,6 +17,7 @@ from tests.random.references import (
     moments,
     polya_gamma_cdf,
     polya_gamma_cdf_by_series,
+    uniform_tests,
 )
 from tests.statistics import assert_no_alarm, z_test
 
@@ -72,13 +73,16 @@ def moment_tests(name: str, omega: np.ndarray, b: float, c: float) -> dict[str, 
 
 
 def distribution_tests(name: str, omega: np.ndarray, b: float, c: float) -> dict[str, float]:
-    """Kolmogorov-Smirnov for all draws, and for those of the lowest and the highest hundredth by themselves."""
-    u = polya_gamma_cdf(b, c)(omega)
-    return {
-        f"{name} all": stats.kstest(u, "uniform").pvalue,
-        f"{name} low": stats.kstest(u[u < 0.01] * 100, "uniform").pvalue,
-        f"{name} high": stats.kstest((1 - u[u > 0.99]) * 100, "uniform").pvalue,
-    }
+    return uniform_tests(name, polya_gamma_cdf(b, c)(omega))
+
+
+def share_around_the_cut_test(omega: list[np.ndarray]) -> float:
+    """Share of PG(1, 0) where the envelope is above the density, by half a per cent at most."""
+    low, high = 0.145, 0.177
+    counts = [np.count_nonzero((x > low) & (x < high)) for x in omega]
+    total = sum(x.size for x in omega)
+    share = float(np.diff(polya_gamma_cdf_by_series(np.array([low, high]), 1.0, 0.0))[0])
+    return float(z_test(sum(counts) / total - share, math.sqrt(share * (1 - share) / total)))
 
 
 def dependence_tests(omega: np.ndarray) -> dict[str, float]:
@@ -114,6 +118,13 @@ def test_any_shape(dtype: str) -> None:
     for row, (b, c) in zip(omega, SHAPES, strict=True):
         p_values |= moment_tests(f"{b}, {c}", row, b, c) | distribution_tests(f"{b}, {c}", row, b, c)
     assert_no_alarm(p_values | dependence_tests(omega))
+
+
+def test_proposals_are_rejected_where_they_have_to_be() -> None:
+    draw = jax.jit(partial(polya_gamma, b=1, c=jnp.zeros(5_000_000)))
+    assert_no_alarm(
+        {"cut": share_around_the_cut_test([np.asarray(draw(jax.random.key(i))) for i in range(5)])}
+    )
 
 
 def test_whole_shapes_are_the_same_law() -> None:

@@ -34,7 +34,7 @@ inline Real quantile(Real u, Real v, Real mean, Real lower, Real upper) {
   const Real R_a = mills_ratio(abs_a), R_b = mills_ratio(abs_b);
 
   const Real c = larger(a, real(0.0f)), R_c = choose(a < 0.0f, real(1.25331414f), R_a), inverse = 1.0f / R_c;
-  const Real slope = larger(a + 0.5f * w, 1e-8f / larger(w, real(1e-28f)));  // nothing in it can be zero
+  const Real slope = larger(a + 0.5f * w, 1e-14f / larger(w, real(1e-20f)));  // slope w may not be zero
   const Real hazard = c * w + 0.5f * w * w - log_of(R_b * inverse);
   const Real most = larger(choose(narrow, slope * w, hazard), real(0.0f)), beyond = exp_minus(most);
   const Real passed = u * one_minus(most, beyond);
