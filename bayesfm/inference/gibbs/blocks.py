@@ -56,7 +56,7 @@ class FactorBlocks(NamedTuple):
         """First factor of block i."""
         return jnp.minimum(jnp.asarray(i * self.size), self.rank - self.size)
 
-    def take(self, x: Float[Array, "K m"], s: Int[Array, ""]) -> Float[Array, "D m"]:
+    def take(self, x: Float[Array, "K *m"], s: Int[Array, ""]) -> Float[Array, "D *m"]:
         """Rows w and v_s, ..., v_{s + size - 1}."""
         return jnp.concatenate([x[:1], lax.dynamic_slice_in_dim(x, s + 1, self.size)])
 
