@@ -162,10 +162,8 @@ class Predictions:
         """
         from bayesfm.predictive import log_likelihood
 
-        design, y, weight = check_rows(
-            self, self._encode(X), self._as_response(y, reset=False), sample_weight
-        )
-        return log_likelihood(self.model_, design, y, weight)
+        design, y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
+        return log_likelihood(self.model_, design, y, weight, rows)
 
     def loo(self, X: Any, y: Any, sample_weight: Any = None, row_data: RowData = None) -> ELPDData:
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling, without another fit.
@@ -201,9 +199,8 @@ class Predictions:
         from bayesfm.posterior import add_log_likelihood
         from bayesfm.predictive import log_likelihood
 
-        design, y, weight = check_rows(
-            self, self._encode(X), self._as_response(y, reset=False), sample_weight
-        )
-        check_fitted_data(self.posterior_, self.model_, design, y, weight)
-        self.posterior_ = add_log_likelihood(self.posterior_, log_likelihood(self.model_, design, y, weight))
+        design, y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
+        check_fitted_data(self.posterior_, self.model_, design, y, weight, rows)
+        log_lik = log_likelihood(self.model_, design, y, weight, rows)
+        self.posterior_ = add_log_likelihood(self.posterior_, log_lik)
         return loo(self.posterior_, pointwise=True)

@@ -60,6 +60,7 @@ def random_engine(
     y: np.ndarray,
     *,
     weight: np.ndarray | None,
+    row_data: Mapping[str, np.ndarray],
     options: Any,
     streams: Mapping[str, Design],
 ) -> Draws:

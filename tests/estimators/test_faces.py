@@ -1,0 +1,235 @@
+"""Classes, ordered classes, counts, heavy tails: what the faces add to what ``FMRegressor`` is tested for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
+from bayesfm.estimators.count import _shortest
+from bayesfm.likelihoods import BernoulliProbit, Gaussian, OrdinalProbit
+from bayesfm.model import ModelSpec
+from bayesfm.predictors import FM
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
+    pytest.mark.filterwarnings(r"ignore:\d+ column\(s\) of X hold large numbers:UserWarning"),
+]
+
+QUICK: dict[str, Any] = {"rank": 1, "num_warmup": 100, "num_samples": 100, "random_state": 0}
+
+
+@lru_cache
+def rows() -> tuple[pd.DataFrame, np.ndarray]:
+    """400 rows of two fields, and their eta."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"user": rng.integers(0, 8, 400), "item": rng.integers(0, 6, 400)})
+    return X, 1.5 * rng.normal(size=8)[X["user"]] + rng.normal(size=6)[X["item"]]
+
+
+@lru_cache
+def classifier() -> FMClassifier:
+    X, eta = rows()
+    y = np.where(eta + np.random.default_rng(1).logistic(size=400) > 0, "yes", "no")
+    return FMClassifier(**QUICK).fit(X, y)
+
+
+@lru_cache
+def ordinal() -> FMOrdinal:
+    """Grades 1 to 6, of which nobody got the 2."""
+    X, eta = rows()
+    z = eta + np.random.default_rng(2).normal(size=400)
+    y = np.array([1, 3, 4, 5, 6])[np.digitize(z, [-1.5, -0.5, 0.5, 1.5])]
+    return FMOrdinal(**QUICK).fit(X, y, classes=[1, 2, 3, 4, 5, 6])
+
+
+@lru_cache
+def count() -> tuple[FMCount, np.ndarray, np.ndarray]:
+    X, eta = rows()
+    rng = np.random.default_rng(3)
+    exposure = rng.uniform(0.5, 4.0, 400)
+    y = rng.poisson(exposure * np.exp(0.5 * eta))
+    return FMCount(**QUICK).fit(X, y, exposure=exposure), y, exposure
+
+
+def test_probabilities_of_classes() -> None:
+    X, eta = rows()
+    model = classifier()
+    p, sd = model.predict_proba(X, return_std=True)
+    assert p.shape == sd.shape == (400, 2)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(sd[:, 0], sd[:, 1], atol=1e-4)  # they are p and 1 - p
+    draws = model.expected_draws(X).reshape(-1, 400)
+    np.testing.assert_allclose(p[:, 1], draws.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(sd[:, 1], draws.std(axis=0), atol=1e-4)
+    assert np.corrcoef(model.decision_function(X), eta)[0, 1] > 0.8
+    np.testing.assert_array_equal(model.predict(X) == "yes", p[:, 1] > 0.5)
+
+
+def test_credible_sets_hold_enough_and_no_more() -> None:
+    X, _ = rows()
+    for model in (classifier(), ordinal()):
+        p = model.predict_proba(X)
+        inside = model.predict_set(X, 0.8)
+        held = np.where(inside, p, 0.0)
+        assert np.all(held.sum(axis=1) >= 0.8 - 1e-12)
+        least = np.where(inside, p, np.inf).min(axis=1)
+        assert np.all(held.sum(axis=1) - least < 0.8)  # without the least of them it is not enough
+        assert np.all(least >= np.where(inside, -np.inf, p).max(axis=1))
+
+
+def test_labels_survive_the_file(tmp_path: Path) -> None:
+    X, _ = rows()
+    for model in (classifier(), ordinal()):
+        model.save(tmp_path / "model.nc")
+        again = type(model).load(tmp_path / "model.nc")
+        assert again.classes_.tolist() == model.classes_.tolist()
+        assert again.classes_.dtype == model.classes_.dtype
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_decisions_on_ordered_classes() -> None:
+    X, _ = rows()
+    model = ordinal()
+    p = model.predict_proba(X)
+    assert p.shape == (400, 6)
+    assert np.all(p > 0)  # the class that nobody is in, too
+    np.testing.assert_allclose(model.predict(X, decision="mean"), p @ np.arange(1, 7), rtol=1e-12)
+    np.testing.assert_array_equal(model.predict(X), 1 + p.argmax(axis=1))
+    median = model.predict(X, decision="median")
+    below = np.array([row[: int(m) - 1].sum() for row, m in zip(p, median, strict=True)])
+    assert np.all((below < 0.5) & (below + p[np.arange(400), median - 1] >= 0.5))
+    cut = model.posterior_["posterior"]["cutpoints"]
+    assert cut.dims == ("chain", "draw", "cutpoint")
+    assert np.all(np.diff(cut.to_numpy(), axis=-1) > 0)
+
+
+def test_counts_follow_their_exposure() -> None:
+    X, eta = rows()
+    model, y, exposure = count()
+    rate = model.predict(X)
+    np.testing.assert_allclose(model.predict(X, exposure=exposure), exposure * rate, rtol=1e-5)
+    assert np.corrcoef(np.log(rate), eta)[0, 1] > 0.8
+    low, high = model.predict_interval(X, 0.9, exposure=exposure).T
+    covered = np.mean((low <= y) & (y <= high))
+    assert stats.binom.sf(int(covered * 400) - 1, 400, 0.9) > 1e-4 or covered >= 0.9
+    with pytest.raises(ValueError, match="loo needs the exposure of fit"):
+        model.loo(X, y)
+    assert np.isfinite(model.loo(X, y, row_data={"exposure": exposure}).elpd)
+
+
+def test_shortest_run() -> None:
+    p = np.array([[0.05, 0.1, 0.6, 0.2, 0.05], [1.0, 0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(_shortest(p, 0.8), [[2, 3], [0, 0]])
+
+
+def test_outliers_pull_less_on_student_t() -> None:
+    X, eta = rows()
+    rng = np.random.default_rng(4)
+    y = eta + 0.3 * rng.normal(size=400)
+    y[rng.choice(400, 20, replace=False)] += 40.0
+    errors = {
+        name: np.sqrt(np.mean((FMRegressor(likelihood=name, **QUICK).fit(X, y).predict(X) - eta) ** 2))
+        for name in ("gaussian", "student_t")
+    }
+    assert errors["student_t"] < 0.5 * errors["gaussian"]
+
+
+BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "one class": (lambda X, eta: FMClassifier().fit(X, np.ones(400)), "two classes, got one class only"),
+    "three classes": (
+        lambda X, eta: FMClassifier().fit(X, np.arange(400) % 3),
+        "Only binary classification is supported",
+    ),
+    "one ordered class": (lambda X, eta: FMOrdinal().fit(X, np.ones(400)), "two classes at least"),
+    "class not declared": (
+        lambda X, eta: FMOrdinal().fit(X, np.arange(400) % 3, classes=[0, 1]),
+        "classes must name every label of y once",
+    ),
+    "unknown link": (
+        lambda X, eta: FMClassifier(likelihood="cauchit").fit(X, np.arange(400) % 2),
+        "likelihood must be one of None, 'logit', 'probit'",
+    ),
+    "foreign likelihood": (
+        lambda X, eta: FMClassifier(likelihood=Gaussian()).fit(X, np.arange(400) % 2),
+        "FMClassifier takes likelihoods BernoulliLogit, BernoulliProbit; got Gaussian",
+    ),
+    "likelihood beside spec": (
+        lambda X, eta: FMClassifier(likelihood="probit", spec=ModelSpec(FM(1), BernoulliProbit())).fit(
+            X, np.arange(400) % 2
+        ),
+        "likelihood and spec were both given",
+    ),
+    "spec of another face": (
+        lambda X, eta: FMRegressor(spec=ModelSpec(FM(1), BernoulliProbit())).fit(X, eta),
+        "FMRegressor takes likelihoods Gaussian, StudentT; got BernoulliProbit",
+    ),
+    "no intercept": (
+        lambda X, eta: ModelSpec(FM(1), OrdinalProbit(num_classes=3)),
+        "OrdinalProbit knows no intercept",
+    ),
+    "fractional weights under probit": (
+        lambda X, eta: FMClassifier(likelihood="probit").fit(X, np.arange(400) % 2, np.full(400, 0.5)),
+        "no Gibbs sweep for row weights other than 0 and 1",
+    ),
+    "negative counts": (lambda X, eta: FMCount().fit(X, np.full(400, -1)), "whole numbers from 0"),
+    "fractional counts": (lambda X, eta: FMCount().fit(X, np.full(400, 0.5)), "whole numbers from 0"),
+    "no exposure": (
+        lambda X, eta: FMCount().fit(X, np.ones(400), exposure=np.zeros(400)),
+        "exposure must be > 0",
+    ),
+    "short exposure": (
+        lambda X, eta: FMCount().fit(X, np.ones(400), exposure=np.ones(3)),
+        "exposure must have one value per row",
+    ),
+    "Poisson by Gibbs": (
+        lambda X, eta: FMCount(likelihood="poisson").fit(X, np.ones(400)),
+        "Poisson has no Gibbs sweep: use NUTS",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name: str) -> None:
+    fit, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        fit(*rows())
+
+
+def test_labels_unseen_at_fit() -> None:
+    X, _ = rows()
+    with pytest.raises(ValueError, match="the label 'maybe', which fit did not see"):
+        classifier().log_predictive_density(X, np.full(400, "maybe"))
+
+
+def test_separable_data_give_finite_answers() -> None:
+    X, _ = rows()
+    y = (X["user"] < 4).to_numpy()
+    p = FMClassifier(**QUICK).fit(X, y).predict_proba(X)
+    assert np.isfinite(p).all()
+    assert np.mean((p[:, 1] > 0.5) == y) > 0.95
+
+
+SMALL: dict[str, Any] = {"rank": 2, "num_warmup": 20, "num_samples": 20, "num_chains": 1}
+ROUNDING = "two chains whose float32 sums have their terms in another order, or weights that Gibbs refuses"
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    return {f"check_sample_weight_equivalence_on_{kind}_data": ROUNDING for kind in ("dense", "sparse")}
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [FMClassifier(**SMALL), FMClassifier(likelihood="probit", **SMALL), FMOrdinal(**SMALL), FMCount(**SMALL)],
+    expected_failed_checks=expected_failures,
+)
+def test_check_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
+    check(estimator)
