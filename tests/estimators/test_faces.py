@@ -21,6 +21,7 @@ from bayesfm.predictors import FM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto"),
     pytest.mark.filterwarnings(r"ignore:\d+ column\(s\) of X hold large numbers:UserWarning"),
 ]
 

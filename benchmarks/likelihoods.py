@@ -1,0 +1,185 @@
+"""Likelihoods on real data: ratings as numbers, with outliers, as ordered classes; messages as spam or not.
+
+    python -m benchmarks likelihoods --data-home FOLDER [--parts ratings messages speed]
+
+``FOLDER`` holds ``ml-100k.zip`` and ``sms.tsv.gz``. All of them by Gibbs sampling, with the default priors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from bayesfm.datasets import load_movielens_100k
+from bayesfm.design import TableEncoder
+from bayesfm.estimators import FMClassifier, FMOrdinal, FMRegressor
+from bayesfm.estimators.base import FactorizationMachine
+from bayesfm.inference.gibbs.run import gibbs_kernel
+from bayesfm.likelihoods import (
+    BernoulliLogit,
+    BernoulliProbit,
+    Likelihood,
+    NegativeBinomial,
+    OrdinalProbit,
+    StudentT,
+)
+from bayesfm.model import default_spec
+from benchmarks.machine import describe, table
+from benchmarks.samplers import timed_sweeps
+
+OPTIONS: dict[str, Any] = {"num_warmup": 112, "num_samples": 400, "num_chains": 1, "random_state": 0}
+STARS = np.arange(1, 6)
+
+
+def star_probabilities(model: FactorizationMachine, X: pd.DataFrame) -> np.ndarray:
+    """Probabilities of 1 to 5 stars; of a continuous response those of the intervals around them."""
+    if isinstance(model, FMOrdinal):
+        p = model.predict_proba(X)
+        assert isinstance(p, np.ndarray)
+        return p
+    sites = model.posterior_["posterior"]
+    eta = model.expected_draws(X).reshape(-1, len(X))
+    sd = sites["alpha"].to_numpy().ravel() ** -0.5
+    if "df" in sites:
+        from scipy.stats import t
+
+        df = sites["df"].to_numpy().ravel()
+        cdf = [
+            np.mean([t.cdf((e - m) / s, f) for m, s, f in zip(eta, sd, df, strict=True)], 0)
+            for e in STARS[:-1] + 0.5
+        ]
+    else:
+        cdf = [
+            np.mean([norm.cdf((e - m) / s) for m, s in zip(eta, sd, strict=True)], 0)
+            for e in STARS[:-1] + 0.5
+        ]
+    return np.diff(np.array([np.zeros(len(X)), *cdf, np.ones(len(X))]), axis=0).T
+
+
+def ratings(data_home: str | None, split: str, rank: int) -> list[list[object]]:
+    """Scores of one split: RMSE of the mean, MAE of the median, log probability of the star, 90 % coverage."""
+    train, test = load_movielens_100k(split, data_home=data_home)
+    X, X_test = train[["user", "item"]], test[["user", "item"]]
+    y, y_test = train["rating"].to_numpy(), test["rating"].to_numpy()
+    models: dict[str, FactorizationMachine] = {
+        "Gaussian": FMRegressor(rank, **OPTIONS),
+        "Student-t": FMRegressor(rank, likelihood="student_t", **OPTIONS),
+        "ordinal probit": FMOrdinal(rank, **OPTIONS),
+    }
+    rows: list[list[object]] = []
+    for name, model in models.items():
+        start = time.perf_counter()
+        model.fit(X, y)
+        seconds = time.perf_counter() - start
+        p = star_probabilities(model, X_test)
+        mean = (
+            model.predict(X_test, decision="mean") if isinstance(model, FMOrdinal) else model.predict(X_test)
+        )
+        median = 1 + np.argmax(np.cumsum(p, axis=1) >= 0.5, axis=1)
+        density = np.log(p[np.arange(len(y_test)), y_test.astype(int) - 1]).mean()
+        if isinstance(model, FMOrdinal):
+            covered = model.predict_set(X_test, 0.9)[np.arange(len(y_test)), y_test.astype(int) - 1].mean()
+        else:
+            low, high = model.predict_interval(X_test, 0.9).T
+            covered = np.mean((low <= y_test) & (y_test <= high))
+        rmse = np.sqrt(np.mean((mean - y_test) ** 2))
+        scores = (rmse, np.mean(np.abs(median - y_test)), density, covered)
+        rows.append([split, rank, name, *[f"{x:.4f}" for x in scores], f"{seconds:.0f}"])
+    return rows
+
+
+def messages(data_home: str) -> list[list[object]]:
+    """SMS spam, tf-idf, a quarter held out: AUC and log-loss."""
+    path = Path(data_home) / "sms.tsv.gz"
+    data = pd.read_csv(path, sep="\t", header=None, names=["label", "text"], quoting=csv.QUOTE_NONE)
+    words = TfidfVectorizer(min_df=2, max_df=0.5).fit_transform(data["text"])
+    X, X_test, y, y_test = train_test_split(
+        words.tocsr(), data["label"] == "spam", test_size=0.25, random_state=1
+    )
+    options = {**OPTIONS, "num_chains": 2}
+    models: dict[str, Any] = {
+        "logistic regression": LogisticRegression(),
+        "FM logit, rank 4": FMClassifier(4, likelihood="logit", **options),
+        "FM probit, rank 4": FMClassifier(4, likelihood="probit", **options),
+        "FM probit, rank 10": FMClassifier(10, likelihood="probit", **options),
+    }
+    rows: list[list[object]] = []
+    for name, model in models.items():
+        start = time.perf_counter()
+        p = model.fit(X, y).predict_proba(X_test)[:, 1]
+        seconds = time.perf_counter() - start
+        rows.append([name, f"{roc_auc_score(y_test, p):.4f}", f"{log_loss(y_test, p):.4f}", f"{seconds:.0f}"])
+    return rows
+
+
+def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
+    """Milliseconds per sweep of each likelihood on the ratings of ML-100k, interleaved."""
+    train, _ = load_movielens_100k("ua", data_home=data_home)
+    design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
+    stars = train["rating"].to_numpy(float)
+    liked = (stars > 3).astype(float)
+    cases: dict[str, tuple[Likelihood | None, np.ndarray]] = {
+        "Gaussian": (None, stars),
+        "Student-t": (StudentT.for_response(stars), stars),
+        "Bernoulli probit": (BernoulliProbit(), liked),
+        "Bernoulli logit": (BernoulliLogit(), liked),
+        "ordinal probit": (OrdinalProbit(num_classes=5), stars - 1),
+        "negative binomial": (NegativeBinomial(), stars - 1),
+    }
+    runs = {}
+    for name, (likelihood, y) in cases.items():
+        kernel, _ = gibbs_kernel(default_spec(y, rank, likelihood=likelihood), design, y)
+        runs[name] = timed_sweeps(kernel)
+    ms: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(15):
+        for name, run in runs.items():
+            ms[name].append(1e3 * run(20) / 20)
+    median = {name: float(np.median(x)) for name, x in ms.items()}
+    return [[name, f"{x:.2f}", f"{x / median['Gaussian']:.1f}"] for name, x in median.items()]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-home", default=None)
+    parser.add_argument("--splits", nargs="+", default=["ua"])
+    parser.add_argument("--rank", type=int, default=8)
+    parts = ["ratings", "messages", "speed"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    args = parser.parse_args(argv)
+    print(describe("numpyro", "scikit-learn"))
+    if "speed" in args.parts:
+        print(f"\nML-100k, rank {args.rank}, ms per sweep\n")
+        print(table(["likelihood", "ms per sweep", "times Gaussian"], speed(args.data_home, args.rank)))
+    if "ratings" in args.parts:
+        rows = [row for split in args.splits for row in ratings(args.data_home, split, args.rank)]
+        header = [
+            "split",
+            "rank",
+            "likelihood",
+            "RMSE",
+            "MAE of the median star",
+            "log probability of the star",
+        ]
+        print("\nML-100k, 512 sweeps, the last 400 kept\n")
+        print(table([*header, "90 % coverage", "seconds"], rows))
+    if "messages" in args.parts:
+        print("\nSMS spam, tf-idf, a quarter held out\n")
+        print(table(["model", "AUC", "log-loss", "seconds"], messages(args.data_home)))
+
+
+if __name__ == "__main__":
+    main()
