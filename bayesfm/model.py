@@ -102,7 +102,8 @@ class ModelSpec:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> ModelSpec:
         """Inverse of :meth:`to_dict`."""
-        return cls(**{name: None if x is None else part_from_dict(x) for name, x in state.items()})
+        parts: dict[str, Any] = {name: None if x is None else part_from_dict(x) for name, x in state.items()}
+        return cls(**parts)
 
 
 def part_to_dict(part: Any) -> dict[str, Any]:

@@ -1,12 +1,19 @@
-"""``python -m benchmarks [movielens|gradient|scale|speed] ...``: run one benchmark, movielens by default."""
+"""``python -m benchmarks [movielens|gradient|likelihoods|scale|speed] ...``: run one benchmark, movielens by default."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import gradient, movielens, scale, speed
+from benchmarks import gradient, likelihoods, movielens, scale, speed
 
 if __name__ == "__main__":
-    mains = {"movielens": movielens.main, "gradient": gradient.main, "scale": scale.main, "speed": speed.main}
+    parts = {
+        "movielens": movielens,
+        "gradient": gradient,
+        "likelihoods": likelihoods,
+        "scale": scale,
+        "speed": speed,
+    }
+    mains = {name: module.main for name, module in parts.items()}
     name = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in mains else "movielens"
     mains[name]([a for a in sys.argv[1:] if a != name])

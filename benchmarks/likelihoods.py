@@ -25,7 +25,6 @@ from bayesfm.datasets import load_movielens_100k
 from bayesfm.design import TableEncoder
 from bayesfm.estimators import FMClassifier, FMOrdinal, FMRegressor
 from bayesfm.estimators.base import FactorizationMachine
-from bayesfm.inference.gibbs.run import gibbs_kernel
 from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
@@ -36,7 +35,7 @@ from bayesfm.likelihoods import (
 )
 from bayesfm.model import default_spec
 from benchmarks.machine import describe, table
-from benchmarks.samplers import timed_sweeps
+from benchmarks.samplers import Problem, sweeper
 
 OPTIONS: dict[str, Any] = {"num_warmup": 112, "num_samples": 400, "num_chains": 1, "random_state": 0}
 STARS = np.arange(1, 6)
@@ -127,7 +126,7 @@ def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
     """Milliseconds per sweep of each likelihood on the ratings of ML-100k, interleaved."""
     train, _ = load_movielens_100k("ua", data_home=data_home)
     design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
-    stars = train["rating"].to_numpy(float)
+    X, stars = design.to_csr(), train["rating"].to_numpy(float)
     liked = (stars > 3).astype(float)
     cases: dict[str, tuple[Likelihood | None, np.ndarray]] = {
         "Gaussian": (None, stars),
@@ -139,8 +138,8 @@ def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
     }
     runs = {}
     for name, (likelihood, y) in cases.items():
-        kernel, _ = gibbs_kernel(default_spec(y, rank, likelihood=likelihood), design, y)
-        runs[name] = timed_sweeps(kernel)
+        problem = Problem(name, design, X, y, [])
+        runs[name], _ = sweeper(problem, rank, spec=default_spec(y, rank, likelihood=likelihood))
     ms: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(15):
         for name, run in runs.items():

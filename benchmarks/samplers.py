@@ -15,7 +15,7 @@ from scipy import sparse
 from bayesfm.design import Design
 from bayesfm.inference import chains
 from bayesfm.inference.gibbs.run import gibbs_kernel
-from bayesfm.model import default_spec
+from bayesfm.model import ModelSpec, default_spec
 
 __all__ = ["Problem", "alternate", "burst_of_myfm", "run_myfm", "sweeper"]
 
@@ -62,10 +62,11 @@ def sweeper(
     factor_block: int | str = "auto",
     kernels: str = "auto",
     keep: str = "all",
+    spec: ModelSpec | None = None,
 ) -> tuple[Callable[[int], float], float]:
     """A function that runs some sweeps (draws stored, as in a fit) and returns seconds; seconds until it was ready."""
     began = time.perf_counter()
-    spec = default_spec(problem.y, rank)
+    spec = spec or default_spec(problem.y, rank)
     kernel, _ = gibbs_kernel(
         spec, problem.design, problem.y, factor_block=factor_block, kernels=kernels, keep=keep
     )

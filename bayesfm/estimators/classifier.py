@@ -66,7 +66,7 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
                 "sklearn.multiclass.OneVsRestClassifier, for ordered ones use FMOrdinal"
             )
         if len(self.classes_) < 2:
-            raise ValueError(f"y must have two classes, got one class only: {self.classes_[0]!r}")
+            raise ValueError(f"y must have two classes, got one class only: {self.classes_.tolist()[0]!r}")
         return codes
 
     def predict(self, X: Any) -> np.ndarray:

@@ -136,9 +136,8 @@ def encode_labels(estimator: Any, y: Any, reset: bool) -> Float[np.ndarray, " n"
     codes = np.searchsorted(estimator.classes_, y).clip(0, len(estimator.classes_) - 1)
     wrong = estimator.classes_[codes] != y
     if np.any(wrong):
-        raise ValueError(
-            f"y has the label {y[wrong][0]!r}, which fit did not see; known are {estimator.classes_}"
-        )
+        label, known = y[wrong].tolist()[0], estimator.classes_.tolist()
+        raise ValueError(f"y has the label {label!r}, which fit did not see; known are {known}")
     return codes.astype(np.float64)
 
 

@@ -87,7 +87,9 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         if not reset:
             return codes
         if len(self.classes_) < 2:
-            raise ValueError(f"y must have two classes at least, got one class only: {self.classes_[0]!r}")
+            raise ValueError(
+                f"y must have two classes at least, got one class only: {self.classes_.tolist()[0]!r}"
+            )
         return codes
 
     def _make_likelihood(

@@ -70,7 +70,7 @@ def nuts(
     """
     options = options or ChainOptions()
     key_start, key_nuts = jax.random.split(key)
-    data = {"weight": weight, "row_data": row_data}
+    data: dict[str, Any] = {"weight": weight, "row_data": row_data}
     if isinstance(start, str) and start == "gibbs":
         sweeps = check_count("warm_sweeps", warm_sweeps, minimum=1)
         short = ChainOptions(0, 1, sweeps, options.num_chains, options.chain_method, progress=False)

@@ -51,7 +51,7 @@ class _Ordinal(Likelihood):
     @classmethod
     def for_response(cls, y: np.ndarray, weight: np.ndarray | None = None) -> Self:
         """As many classes as the largest code says."""
-        return cls(num_classes=max(2, int(np.max(y)) + 1))
+        return cls(num_classes=max(2, int(np.max(y)) + 1))  # type: ignore[call-arg]
 
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import gammaln
 
 from bayesfm.random import gamma_sums, polya_gamma
 from bayesfm.random.gamma_sums import STRAIGHT, TERMS, _mean, _remainder, _scales
+from bayesfm.random.polya_gamma import CUT, _ratio, _ratio_whole
 from tests.random.references import (
     cdf_by_inversion,
     log_characteristic,
@@ -184,6 +186,25 @@ def test_vmap_is_a_loop() -> None:
     together = jax.vmap(lambda k, c: polya_gamma(k, 2.5, jnp.full(500, c)))(keys, tilts)
     one_by_one = [polya_gamma(k, 2.5, jnp.full(500, c)) for k, c in zip(keys, tilts, strict=True)]
     np.testing.assert_allclose(together, one_by_one, rtol=1e-4)
+
+
+@pytest.mark.parametrize("h", [1e-3, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 1.0])
+def test_density_is_below_the_envelope(h: float) -> None:
+    """And their ratio is what a proposal is accepted with."""
+    x = np.concatenate([np.linspace(0.01, CUT, 200), np.linspace(CUT, 7.0, 400)[1:]])
+    n = np.arange(60)[:, None]
+    log_weight = np.log((2 * n + h) / h) + gammaln(n + h) - gammaln(h) - gammaln(n + 1) - 2 * n * (n + h) / x
+    A = ((-1.0) ** n * np.exp(log_weight)).sum(axis=0)
+    log_L = -1.5 * np.log(x) - h * h / (2 * x)
+    log_beyond = -1.5 * math.log(CUT) - h * h / (2 * CUT) - math.pi**2 / 8 * (x - CUT)
+    ratio = A * np.exp(log_L - np.where(x < CUT, log_L, log_beyond))
+    error = 1e-15 / np.exp(-(math.pi**2) / 8 * x)  # A is a difference of numbers around one
+    assert (ratio < 1 + error).all()
+    assert (ratio > 0).all()
+    with jax.enable_x64():
+        assert (np.abs(np.asarray(_ratio(jnp.asarray(x), jnp.asarray(h))) - ratio) < 4 * error).all()
+        if h == 1:
+            assert (np.abs(np.asarray(_ratio_whole(jnp.asarray(x))) - ratio) < 4 * error).all()
 
 
 def remainder(c: float) -> tuple[np.ndarray, float, float, float]:

@@ -320,7 +320,7 @@ ffi::Error truncated_normals(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi:
   const auto out = a.out<float>(0, "the draws", {mean.dim(0)});
   if (!a.wrong().empty()) return refuse(a);
   const TruncatedNormals draw = PICK(chosen.load(), truncated_normals);
-  over_numbers(pool, a.members(), out.size, 4, [&](int64_t b, int64_t lo, int64_t hi) {
+  over_numbers(pool, a.members(), out.size, 9, [&](int64_t b, int64_t lo, int64_t hi) {
     draw({a.at(key, b)[0], a.at(key, b)[1], a.at(mean, b), a.at(lower, b), a.at(upper, b), a.at(out, b)}, lo, hi);
   });
   return ffi::Error::Success();
@@ -333,7 +333,7 @@ ffi::Error polya_gammas(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Rema
   const auto out = a.out<float>(0, "the draws", {c.dim(0)});
   if (!a.wrong().empty()) return refuse(a);
   const PolyaGammas draw = PICK(chosen.load(), polya_gammas);
-  over_numbers(pool, a.members(), out.size, 8, [&](int64_t b, int64_t lo, int64_t hi) {
+  over_numbers(pool, a.members(), out.size, 11, [&](int64_t b, int64_t lo, int64_t hi) {
     draw({a.at(key, b)[0], a.at(key, b)[1], a.at(c, b), a.at(out, b)}, lo, hi);
   });
   return ffi::Error::Success();

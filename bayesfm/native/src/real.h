@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 #include "vector.h"
 
@@ -13,12 +12,11 @@ typedef V<float> Real;
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t Signed __attribute__((vector_size(VECTOR_BYTES)));
 
+// The same bits as another type, which is what a cast between vectors of one size does.
 template <class Y, class X>
 inline Y as(X x) {
-  Y y;
-  static_assert(sizeof(x) == sizeof(y), "the same bits");
-  std::memcpy(&y, &x, sizeof(y));
-  return y;
+  static_assert(sizeof(Y) == sizeof(X), "the same bits");
+  return (Y)x;
 }
 
 inline Real real(float x) { return splat<float>(x); }
