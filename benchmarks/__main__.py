@@ -1,4 +1,4 @@
-"""``python -m benchmarks [movielens|gradient|likelihoods|scale|speed] ...``: run one benchmark, movielens by default."""
+"""``python -m benchmarks [movielens|gradient|likelihoods|scale|speed] ...``: one benchmark, movielens by default."""
 
 from __future__ import annotations
 
