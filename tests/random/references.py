@@ -30,7 +30,7 @@ def truncated_cdf(x: np.ndarray, lower: float, upper: float, mean: float) -> np.
     return np.expm1(-hazard(x - lower)) / np.expm1(-hazard(min(upper - lower, 1e100)))
 
 
-def polya_gamma_cdf_by_series(x: np.ndarray, b: float, c: float, terms: int = 60) -> np.ndarray:
+def polya_gamma_cdf_by_series(x: np.ndarray, b: float, c: float, terms: int = 30) -> np.ndarray:
     """P(omega <= x) for b <= 1 as an alternating series of inverse Gaussian ones (Biane, Pitman & Yor 2001)."""
     z, X = abs(c) / 2, 4 * np.asarray(x, np.float64)
     n = np.arange(terms).reshape(-1, *[1] * X.ndim)
