@@ -138,7 +138,7 @@ def _student_t(likelihood: StudentT) -> Reference:
     return Reference(
         draw_params,
         log_prior,
-        lambda rng, eta, params, rows: of(eta, params).rvs(random_state=rng),
+        lambda rng, eta, params, rows: of(eta, params).rvs(eta.shape, random_state=rng),
         lambda y, eta, params, rows: of(eta, params).logpdf(y),
         lambda eta, params, rows: eta,
     )
