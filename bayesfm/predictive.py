@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, Key
 from numpyro.distributions import Distribution
 
+from bayesfm import summaries
 from bayesfm.design import Design
-from bayesfm.likelihoods import Likelihood
 from bayesfm.mixture import (
     MAX_ROWS,
     MAX_STEPS,
-    Components,
-    DrawArrays,
     FittedModel,
     Mixture,
-    average,
     invert,
-    per_draw,
 )
 
 __all__ = [
@@ -114,7 +108,7 @@ def predictive_moments(model: FittedModel, design: Design, row_data: Rows | None
     """
     mixture = Mixture(model, design, row_data)
     mean, variance, noise, seen = np.zeros((4, design.num_rows))
-    for at, out in mixture.run(_moments):
+    for at, out in mixture.run(summaries.moments):
         m, s, e = np.asarray(out, np.float64)[:, : at.num_rows]
         seen[at.rows] += at.share
         new, delta = at.share / seen[at.rows], m - mean[at.rows]
@@ -144,7 +138,7 @@ def expected_draws(
         float64.
     """
     mixture = Mixture(model, design, row_data)
-    return mixture.collect(_means, np.float64) + mixture.shift
+    return mixture.collect(summaries.means, np.float64) + mixture.shift
 
 
 def predictive_draws(
@@ -172,7 +166,7 @@ def predictive_draws(
     n = design.num_rows
     seed = np.broadcast_to(jax.random.bits(key, (2,), np.uint32), (n, 2))
     rows = {"row": np.arange(n, dtype=np.uint32), "seed": seed}
-    return mixture.collect(_samples, np.float64, rows) + mixture.shift
+    return mixture.collect(summaries.samples, np.float64, rows) + mixture.shift
 
 
 def log_likelihood(
@@ -203,7 +197,7 @@ def log_likelihood(
         In the precision of the device, float32 by default.
     """
     mixture = Mixture(model, design, row_data)
-    out = mixture.collect(_log_densities, mixture.dtype, {"y": _response(y, mixture, design)})
+    out = mixture.collect(summaries.log_densities, mixture.dtype, {"y": _response(y, mixture, design)})
     if weight is None:
         return out
     weight = np.asarray(weight, mixture.dtype)
@@ -235,7 +229,7 @@ def log_predictive_density(
     """
     mixture = Mixture(model, design, row_data)
     out = np.full(design.num_rows, -np.inf)
-    for at, part in mixture.run(_log_density, {"y": _response(y, mixture, design)}):
+    for at, part in mixture.run(summaries.log_density, {"y": _response(y, mixture, design)}):
         part = np.asarray(part, np.float64)[: at.num_rows] + np.log(at.share)
         out[at.rows] = np.logaddexp(out[at.rows], part)
     return out
@@ -265,7 +259,7 @@ def predictive_cdf(
     _check_continuous(model)
     mixture = Mixture(model, design, row_data)
     out = np.zeros(design.num_rows)
-    for at, part in mixture.run(_cdf, {"y": _response(y, mixture, design)}):
+    for at, part in mixture.run(summaries.cdf, {"y": _response(y, mixture, design)}):
         out[at.rows] += at.share * np.asarray(part, np.float64)[: at.num_rows]
     return out
 
@@ -305,9 +299,34 @@ def predictive_probabilities(
         )
     mixture = Mixture(model, design, row_data)
     out = np.zeros((design.num_rows, len(values)))
-    for at, part in mixture.run(_probabilities(tuple(float(x) for x in values))):
+    for at, part in mixture.run(summaries.probabilities(tuple(float(x) for x in values))):
         out[at.rows] += at.share * np.asarray(part, np.float64)[:, : at.num_rows].T
     return out
+
+
+def probability_sds(
+    model: FittedModel,
+    design: Design,
+    values: Sequence[float] | Float[np.ndarray, " c"],
+    row_data: Rows | None = None,
+) -> Float[np.ndarray, "n c"]:
+    """Standard deviation over draws of the probability of each value: how well the probability is known.
+
+    Parameters
+    ----------
+    model, design, values, row_data
+        As for :func:`predictive_probabilities`.
+
+    Returns
+    -------
+    array of shape (n, c)
+        float64.
+    """
+    mixture = Mixture(model, design, row_data)
+    sums = np.zeros((2, design.num_rows, len(values)))
+    for at, part in mixture.run(summaries.probabilities(tuple(float(x) for x in values), squares=True)):
+        sums[:, at.rows] += at.share * np.asarray(part, np.float64)[..., : at.num_rows].transpose(0, 2, 1)
+    return np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0))
 
 
 def predictive_quantiles(
@@ -356,7 +375,10 @@ def predictive_quantiles(
     mixture = Mixture(model, design, row_data, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
     out = np.empty((design.num_rows, len(levels)))
     for piece in mixture.pieces:
-        parts = [c._replace(share=at.share * c.share) for at, c in mixture.run(_components, pieces=[piece])]
+        parts = [
+            c._replace(share=at.share * c.share)
+            for at, c in mixture.run(summaries.components, pieces=[piece])
+        ]
         components = jax.tree.map(lambda *x: jnp.stack(x), *parts)
         for i, p in enumerate(levels):
             y, steps = invert(model.spec.likelihood, components, p)
@@ -402,112 +424,3 @@ def _example(model: FittedModel) -> Distribution:
     return likelihood.distribution(
         jnp.zeros(()), params, {name: jnp.ones(()) for name in likelihood.row_data}
     )
-
-
-# ------------------------------------------------------------------------ summaries of a piece, on the device
-
-
-def _mean_and_variance(y: Distribution) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
-    return y.mean, jnp.broadcast_to(y.variance, y.mean.shape)
-
-
-def _moments(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, "3 R"]:
-    """Mean of E[y | draw], its variance, mean of var[y | draw]."""
-    means, variances = per_draw(_mean_and_variance, likelihood, eta, draws.params, rows)
-    mean = average(draws.share, means)
-    return jnp.stack([mean, average(draws.share, (means - mean) ** 2), average(draws.share, variances)])
-
-
-def _means(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, "D R"]:
-    return per_draw(lambda y: y.mean, likelihood, eta, draws.params, rows)
-
-
-def _samples(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, "D R"]:
-    known = {name: rows[name] for name in likelihood.row_data}
-
-    def one(
-        number: Array, params: dict[str, Array], eta: Array, seed: Array, row: Array, own: dict[str, Array]
-    ) -> Float[Array, ""]:
-        key = jax.random.wrap_key_data(seed, impl="threefry2x32")
-        key = jax.random.fold_in(jax.random.fold_in(key, row), number)
-        return likelihood.distribution(eta, params, own).sample(key)
-
-    over_rows = jax.vmap(one, (None, None, 0, 0, 0, 0))
-    return jax.vmap(over_rows, (0, 0, 0, None, None, None))(
-        draws.number, draws.params, eta, rows["seed"], rows["row"], known
-    )
-
-
-def _log_densities(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, "D R"]:
-    return per_draw(lambda y: y.log_prob(rows["y"]), likelihood, eta, draws.params, rows)
-
-
-def _log_density(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, " R"]:
-    logs = _log_densities(likelihood, eta, draws, rows)
-    top = jnp.max(logs, axis=0)
-    return top + jnp.log(average(draws.share, jnp.exp(logs - top)))
-
-
-def probability_sds(
-    model: FittedModel,
-    design: Design,
-    values: Sequence[float] | Float[np.ndarray, " c"],
-    row_data: Rows | None = None,
-) -> Float[np.ndarray, "n c"]:
-    """Standard deviation over draws of the probability of each value: how well the probability is known.
-
-    Parameters
-    ----------
-    model, design, values, row_data
-        As for :func:`predictive_probabilities`.
-
-    Returns
-    -------
-    array of shape (n, c)
-        float64.
-    """
-    mixture = Mixture(model, design, row_data)
-    sums = np.zeros((2, design.num_rows, len(values)))
-    for at, part in mixture.run(_probabilities(tuple(float(x) for x in values), squares=True)):
-        sums[:, at.rows] += at.share * np.asarray(part, np.float64)[..., : at.num_rows].transpose(0, 2, 1)
-    return np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0))
-
-
-@lru_cache(maxsize=64)
-def _probabilities(values: tuple[float, ...], squares: bool = False) -> Callable[..., Array]:
-    """The summary that has the mean probabilities of these values, (c, R); with those of their squares, (2, c, R)."""
-
-    def of(
-        likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-    ) -> Float[Array, "... c R"]:
-        def one(value: Float[Array, ""]) -> Float[Array, "... R"]:
-            logs = per_draw(lambda y: y.log_prob(value), likelihood, eta, draws.params, rows)
-            mean = average(draws.share, jnp.exp(logs))
-            return jnp.stack([mean, average(draws.share, jnp.exp(2 * logs))]) if squares else mean
-
-        out = lax.map(one, jnp.asarray(values, eta.dtype))
-        return jnp.swapaxes(out, 0, 1) if squares else out
-
-    return of
-
-
-def _cdf(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Float[Array, " R"]:
-    return average(draws.share, per_draw(lambda y: y.cdf(rows["y"]), likelihood, eta, draws.params, rows))
-
-
-def _components(
-    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-) -> Components:
-    return Components(eta, draws.params, draws.share, {name: rows[name] for name in likelihood.row_data})

@@ -42,9 +42,7 @@ def _share(y: np.ndarray, weight: np.ndarray | None) -> float:
 class BernoulliProbit(Likelihood):
     """y_n = 1 with probability Phi(eta_n): the sign of a normal variable around eta with variance one.
 
-    Parameters
-    ----------
-    None: the precision of the latent variable is fixed at one, since the data do not tell it from the scale of eta.
+    The precision of that variable is fixed at one, since the data do not tell it from the scale of eta.
 
     References
     ----------
