@@ -119,7 +119,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "relation blocks": relation_blocks,
     **{name: partial(with_likelihood, name) for name in LIKELIHOODS},
 }
-SLOW = set(CASES) - {"gaussian", "ordinal"}
+SLOW = set(CASES) - {"gaussian"}
 """Cases that ``make test`` leaves out: every case compiles two samplers."""
 
 
