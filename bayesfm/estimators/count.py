@@ -42,7 +42,7 @@ class FMCount(RegressorMixin, FactorizationMachine):
     >>> X = pd.DataFrame({"user": rng.integers(0, 8, 300)})
     >>> hours = rng.uniform(1, 5, 300)
     >>> y = rng.poisson(hours * np.exp(0.5 * rng.normal(size=8))[X["user"]])
-    >>> model = FMCount(rank=0, random_state=0).fit(X, y, exposure=hours)
+    >>> model = FMCount(rank=0, num_samples=2000, random_state=0).fit(X, y, exposure=hours)
     >>> model.predict(X, exposure=hours).shape
     (300,)
     """

@@ -46,7 +46,7 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"user": rng.integers(0, 8, 300), "item": rng.integers(0, 6, 300)})
     >>> y = np.clip(np.round(3 + rng.normal(size=8)[X["user"]] + 0.5 * rng.normal(size=300)), 1, 5)
-    >>> model = FMOrdinal(rank=2, random_state=0).fit(X, y, classes=[1, 2, 3, 4, 5])
+    >>> model = FMOrdinal(rank=0, num_samples=4000, random_state=0).fit(X, y, classes=[1, 2, 3, 4, 5])
     >>> model.predict(X, decision="mean").shape
     (300,)
     """

@@ -138,8 +138,8 @@ def hyper_one_sweep_late(patch: pytest.MonkeyPatch, problem: joint.Problem) -> O
 def weight_ignored_in_alpha(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     update = Gaussian.update
 
-    def changed(self: Gaussian, key: Any, y: Any, eta: Any, weight: Any, params: Any) -> Any:
-        return update(self, key, y, eta, jnp.sign(weight), params)
+    def changed(self: Gaussian, key: Any, observed: Any, eta: Any, params: Any) -> Any:
+        return update(self, key, observed._replace(weight=jnp.sign(observed.weight)), eta, params)
 
     patch.setattr(Gaussian, "update", changed)
     return {"transition": retraced()}

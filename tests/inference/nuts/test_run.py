@@ -19,7 +19,7 @@ from bayesfm.inference.nuts.start import start_sites
 from tests.inference.test_agreement import gaussian
 from tests.inference.test_chains import assert_same
 
-CASE = gaussian()
+CASE = gaussian()[:3]
 SPEC, DESIGN, Y = CASE
 OPTIONS = ChainOptions(num_warmup=30, num_samples=12, num_chains=2, progress=False)
 KEY = jax.random.key(0)
