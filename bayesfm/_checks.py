@@ -7,7 +7,7 @@ import numbers
 import operator
 from collections.abc import Iterable
 
-__all__ = ["check_choice", "check_count", "check_finite", "check_positive"]
+__all__ = ["check_choice", "check_count", "check_finite", "check_positive", "check_probability"]
 
 
 def check_count(name: str, value: object, minimum: int = 0) -> int:
@@ -37,6 +37,14 @@ def check_positive(name: str, value: object) -> float:
     number = check_finite(name, value)
     if number <= 0:
         raise ValueError(f"{name} must be > 0, got {number!r}")
+    return number
+
+
+def check_probability(name: str, value: object) -> float:
+    """A real number strictly between zero and one."""
+    number = check_finite(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must lie in (0, 1), got {number!r}")
     return number
 
 

@@ -220,10 +220,12 @@ class Mixture:
         summary: Summary,
         rows: Mapping[str, np.ndarray] | None = None,
         pieces: Sequence[Piece] | None = None,
+        shared: Mapping[str, np.ndarray] | None = None,
     ) -> Iterator[tuple[Window, Any]]:
         """The summary of every piece of draws and rows; every draw is read once.
 
-        ``rows`` holds arrays of one entry per row; arrays of the result still have the padding of the piece.
+        ``rows`` holds arrays of one entry per row, ``shared`` what is the same for all of them; arrays
+        of the result still have the padding of the piece.
         """
         rows = {**self._rows, **(rows or {})}
         for chain in range(self.model.num_chains):
@@ -236,6 +238,7 @@ class Mixture:
                         name: padded(x[piece.rows], piece.design.num_rows, name in self._rows)
                         for name, x in rows.items()
                     }
+                    own |= shared or {}
                     arrays = self._arrays(chain, draws, sites, piece.features)
                     out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, arrays, own)
                     share = count / self.model.num_draws

@@ -311,8 +311,8 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         raise ValueError(f"{source} is damaged: it has no group 'posterior'")
     if not file:
         _wait_for_draws(tree, source)
-    for name in ("w0", "alpha"):
-        if name in tree["posterior"] and not np.all(np.isfinite(tree["posterior"][name])):
+    for name in (str(x) for x in tree["posterior"].data_vars if x not in LARGE):
+        if not np.all(np.isfinite(tree["posterior"][name])):
             raise ValueError(f"{source} is damaged: the draws of {name} are not finite")
     return tree
 

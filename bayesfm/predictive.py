@@ -297,11 +297,7 @@ def predictive_probabilities(
         raise ValueError(
             f"{model.spec.likelihood!r} has densities, not probabilities: use log_predictive_density"
         )
-    mixture = Mixture(model, design, row_data)
-    out = np.zeros((design.num_rows, len(values)))
-    for at, part in mixture.run(summaries.probabilities(tuple(float(x) for x in values))):
-        out[at.rows] += at.share * np.asarray(part, np.float64)[:, : at.num_rows].T
-    return out
+    return _mean_probabilities(model, design, values, row_data)[0]
 
 
 def probability_sds(
@@ -322,11 +318,22 @@ def probability_sds(
     array of shape (n, c)
         float64.
     """
+    mean, square = _mean_probabilities(model, design, values, row_data)
+    return np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def _mean_probabilities(
+    model: FittedModel,
+    design: Design,
+    values: Sequence[float] | Float[np.ndarray, " c"],
+    row_data: Rows | None,
+) -> Float[np.ndarray, "2 n c"]:
     mixture = Mixture(model, design, row_data)
-    sums = np.zeros((2, design.num_rows, len(values)))
-    for at, part in mixture.run(summaries.probabilities(tuple(float(x) for x in values), squares=True)):
-        sums[:, at.rows] += at.share * np.asarray(part, np.float64)[..., : at.num_rows].transpose(0, 2, 1)
-    return np.sqrt(np.maximum(sums[1] - sums[0] ** 2, 0.0))
+    shared = {"values": np.asarray(values, mixture.dtype)}
+    out = np.zeros((2, design.num_rows, len(values)))
+    for at, part in mixture.run(summaries.probabilities, shared=shared):
+        out[:, at.rows] += at.share * np.asarray(part, np.float64)[..., : at.num_rows].transpose(0, 2, 1)
+    return out
 
 
 def predictive_quantiles(

@@ -5,9 +5,6 @@ Each is a function of (likelihood, eta, draws, rows), one value per row or per d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -84,22 +81,16 @@ def log_density(
     return top + jnp.log(average(draws.share, jnp.exp(logs - top)))
 
 
-@lru_cache(maxsize=64)
-def probabilities(values: tuple[float, ...], squares: bool = False) -> Callable[..., Array]:
-    """The summary that has the mean probabilities of these values, (c, R); with those of their squares, (2, c, R)."""
+def probabilities(
+    likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
+) -> Float[Array, "2 c R"]:
+    """Mean over draws of the probability of each of ``rows["values"]``, and of its square."""
 
-    def of(
-        likelihood: Likelihood, eta: Float[Array, "D R"], draws: DrawArrays, rows: dict[str, Array]
-    ) -> Float[Array, "... c R"]:
-        def one(value: Float[Array, ""]) -> Float[Array, "... R"]:
-            logs = per_draw(lambda y: y.log_prob(value), likelihood, eta, draws.params, rows)
-            mean = average(draws.share, jnp.exp(logs))
-            return jnp.stack([mean, average(draws.share, jnp.exp(2 * logs))]) if squares else mean
+    def one(value: Float[Array, ""]) -> Float[Array, "2 R"]:
+        logs = per_draw(lambda y: y.log_prob(value), likelihood, eta, draws.params, rows)
+        return jnp.stack([average(draws.share, jnp.exp(logs)), average(draws.share, jnp.exp(2 * logs))])
 
-        out = lax.map(one, jnp.asarray(values, eta.dtype))
-        return jnp.swapaxes(out, 0, 1) if squares else out
-
-    return of
+    return jnp.swapaxes(lax.map(one, rows["values"]), 0, 1)
 
 
 def cdf(

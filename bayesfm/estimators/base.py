@@ -157,7 +157,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
             In a DataFrame **integer columns are ids** and become one-hot fields; in a matrix every column is a
             number. See :class:`~bayesfm.design.DesignEncoder`.
         y : array-like of shape (n,)
-            Response: finite real numbers.
+            Response, of the kind that the estimator is for.
         sample_weight : array-like of shape (n,), optional
             A row of weight c counts as c equal rows, a row of weight 0 not at all.
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.utils.validation import check_is_fitted
 
-from bayesfm._checks import check_finite
+from bayesfm._checks import check_probability
 from bayesfm.estimators.base import FactorizationMachine
 from bayesfm.estimators.inputs import check_bool, encode_labels
 
@@ -66,8 +66,7 @@ class ClassProbabilities(FactorizationMachine):
         array of shape (n, c)
             True for the classes in the set, in the order of ``classes_``.
         """
-        if not 0 < check_finite("prob", prob) < 1:
-            raise ValueError(f"prob must lie in (0, 1), got {prob!r}")
+        prob = check_probability("prob", prob)
         p = self.predict_proba(X)
         assert isinstance(p, np.ndarray)
         order = np.argsort(-p, axis=1, kind="stable")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
-from bayesfm._checks import check_finite
+from bayesfm._checks import check_probability
 from bayesfm.estimators.base import FactorizationMachine
 from bayesfm.estimators.inputs import check_row_data_lengths
 from bayesfm.likelihoods import Likelihood, NegativeBinomial, Poisson
@@ -118,8 +118,7 @@ class FMCount(RegressorMixin, FactorizationMachine):
         """
         from bayesfm.predictive import predictive_moments, predictive_probabilities
 
-        if not 0 < check_finite("prob", prob) < 1:
-            raise ValueError(f"prob must lie in (0, 1), got {prob!r}")
+        prob = check_probability("prob", prob)
         design = self._encode(X)
         rows = check_row_data_lengths({"exposure": exposure}, design.num_rows)
         moments = predictive_moments(self.model_, design, rows)

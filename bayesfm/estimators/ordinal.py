@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from bayesfm._checks import check_choice
 from bayesfm.estimators.classes import ClassProbabilities
 from bayesfm.likelihoods import Likelihood, OrdinalLogit, OrdinalProbit
+from bayesfm.model import ModelSpec
 
 __all__ = ["FMOrdinal"]
 
@@ -91,6 +92,22 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
                 f"y must have two classes at least, got one class only: {self.classes_.tolist()[0]!r}"
             )
         return codes
+
+    def _make_spec(
+        self,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
+        row_data: dict[str, np.ndarray],
+    ) -> ModelSpec:
+        spec = super()._make_spec(y, weight, row_data)
+        likelihood = spec.likelihood
+        assert isinstance(likelihood, OrdinalProbit | OrdinalLogit)
+        if likelihood.num_classes != len(self.classes_):
+            raise ValueError(
+                f"the likelihood has num_classes={likelihood.num_classes}, y has the {len(self.classes_)} classes "
+                f"{self.classes_.tolist()}: name all classes in fit(..., classes=...)"
+            )
+        return spec
 
     def _make_likelihood(
         self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None

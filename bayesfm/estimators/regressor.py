@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
 
-from bayesfm._checks import check_finite
+from bayesfm._checks import check_probability
 from bayesfm.estimators.base import FactorizationMachine
 from bayesfm.estimators.inputs import check_bool
 from bayesfm.likelihoods import Gaussian, Likelihood, StudentT
@@ -156,9 +156,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         """
         from bayesfm.predictive import extreme_probs
 
-        prob = check_finite("prob", prob)
-        if not 0 < prob < 1:
-            raise ValueError(f"prob must lie in (0, 1), got {prob!r}")
+        prob = check_probability("prob", prob)
         most = 2 * extreme_probs()[1] - 1
         if prob > most:
             raise ValueError(

@@ -15,7 +15,7 @@ from scipy.special import logit, ndtri
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.distributions import Probit
-from bayesfm.likelihoods.response import check_zero_one_weight
+from bayesfm.likelihoods.response import check_zero_one_weight, share_of_ones
 from bayesfm.random import polya_gamma, truncated_normal
 
 __all__ = ["BernoulliLogit", "BernoulliProbit"]
@@ -29,12 +29,6 @@ def _check_binary(name: str, y: np.ndarray) -> np.ndarray:
             f"{name} needs y of 0 and 1, got {y[wrong].flat[0]:g}: FMClassifier takes any two labels"
         )
     return y
-
-
-def _share(y: np.ndarray, weight: np.ndarray | None) -> float:
-    """Share of ones, drawn towards a half by one row, so that one class alone gives a finite answer."""
-    weight = np.ones(len(y)) if weight is None else weight
-    return float((np.sum(weight * y) + 0.5) / (np.sum(weight) + 1.0))
 
 
 @pytree()
@@ -67,7 +61,7 @@ class BernoulliProbit(Likelihood):
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
     ) -> tuple[float, float]:
         """The quantile of the share of ones, and one."""
-        return float(ndtri(_share(y, weight))), 1.0
+        return float(ndtri(share_of_ones(y, weight))), 1.0
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """One with probability Phi(eta)."""
@@ -115,7 +109,7 @@ class BernoulliLogit(Likelihood):
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
     ) -> tuple[float, float]:
         """Log odds of ones, and the standard deviation of a logistic variable, which is what probit calls one."""
-        return float(logit(_share(y, weight))), float(np.pi / np.sqrt(3))
+        return float(logit(share_of_ones(y, weight))), float(np.pi / np.sqrt(3))
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """One with log odds eta."""

@@ -14,7 +14,7 @@ from scipy.special import logit
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
-from bayesfm.likelihoods.response import check_whole_numbers
+from bayesfm.likelihoods.response import check_whole_numbers, share_of_ones
 
 __all__ = ["BinomialLogit"]
 
@@ -58,9 +58,7 @@ class BinomialLogit(Likelihood):
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
     ) -> tuple[float, float]:
         """Log odds of all trials together, and the standard deviation of a logistic variable."""
-        weight = np.ones(len(y)) if weight is None else weight
-        share = (np.sum(weight * y) + 0.5) / (np.sum(weight * rows["trials"]) + 1.0)
-        return float(logit(share)), float(np.pi / np.sqrt(3))
+        return float(logit(share_of_ones(y, weight, rows["trials"]))), float(np.pi / np.sqrt(3))
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """Binomial with log odds eta."""

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.nn import log_sigmoid
 from jaxtyping import Array, Float, Key
 
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
-from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson, log_rising
+from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson
 from bayesfm.likelihoods.newton import newton_metropolis
 from bayesfm.likelihoods.response import check_whole_numbers
 from bayesfm.sums import total
@@ -130,9 +129,7 @@ class NegativeBinomial(_Counts):
         log_mean = eta + jnp.log(rows["exposure"])
 
         def row(u: Array, y: Array, log_mean: Array) -> Array:
-            """Log probability of a count but for constants, u = log concentration."""
-            r, psi = jnp.exp(u), log_mean - u
-            return log_rising(y, r) + y * log_sigmoid(psi) + r * log_sigmoid(-psi)
+            return LogNegativeBinomial(log_mean, jnp.exp(u)).log_prob(y)
 
         def rest(u: Array) -> Array:
             return self.log_prior({"concentration": jnp.exp(u)}) + u

@@ -96,10 +96,8 @@ class Ordinal(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         """Log probability of class ``value``."""
-        far = jnp.full((1,), FAR, self.cutpoints.dtype)
-        edges = jnp.concatenate([-far, self.cutpoints, far])
-        c = jnp.asarray(value).astype(jnp.int32)
-        return LINKS[self.link].log_interval(edges[c] - self.eta, edges[c + 1] - self.eta)
+        lower, upper = class_edges(value, self.cutpoints)
+        return LINKS[self.link].log_interval(lower - self.eta, upper - self.eta)
 
     def probabilities(self) -> Float[Array, "... c"]:
         """Of all classes, in the last axis."""
@@ -122,6 +120,13 @@ class Ordinal(Distribution):
         """Variance of the class."""
         away = jnp.arange(self.num_classes) - self.mean[..., None]
         return jnp.sum(self.probabilities() * away**2, axis=-1)
+
+
+def class_edges(y: Array, cutpoints: Float[Array, " c"], far: float = FAR) -> tuple[Array, Array]:
+    """Cut-points below and above each row's class."""
+    end = jnp.full((1,), far, cutpoints.dtype)
+    code = jnp.asarray(y).astype(jnp.int32)
+    return jnp.concatenate([-end, cutpoints])[code], jnp.concatenate([cutpoints, end])[code]
 
 
 def log_interval_logit(low: Array, high: Array) -> Array:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.distributions import FAR, LINKS, InducedDirichlet, Ordinal
+from bayesfm.likelihoods.distributions import LINKS, InducedDirichlet, Ordinal, class_edges
 from bayesfm.likelihoods.newton import newton_metropolis, second_order
 from bayesfm.likelihoods.response import check_zero_one_weight
 from bayesfm.random import truncated_normal
@@ -213,21 +213,11 @@ class OrdinalProbit(_Ordinal):
         return weight, truncated_normal(key, eta, lower, upper, native=native)
 
 
-def class_edges(
-    y: Float[Array, " n"], cutpoints: Float[Array, " c"], far: float = FAR
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Cut-points below and above each row's class."""
-    end = jnp.full((1,), far, cutpoints.dtype)
-    code = y.astype(jnp.int32)
-    return jnp.concatenate([-end, cutpoints])[code], jnp.concatenate([cutpoints, end])[code]
-
-
 def log_probabilities(
     y: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
 ) -> Float[Array, " n"]:
     """Log probability of every row's class under probit; the barrier keeps XLA from computing it once per use."""
-    lower, upper = class_edges(y, cutpoints)
-    return lax.optimization_barrier(LINKS["probit"].log_interval(lower - eta, upper - eta))
+    return lax.optimization_barrier(Ordinal(eta, cutpoints).log_prob(y))
 
 
 def cutpoint_derivatives(

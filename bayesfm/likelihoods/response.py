@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["check_real_response", "check_whole_numbers", "check_zero_one_weight", "spread"]
+__all__ = ["check_real_response", "check_whole_numbers", "check_zero_one_weight", "share_of_ones", "spread"]
 
 MAX_RESPONSE = 1e18
 MAX_SCALE = 1e12
@@ -37,6 +37,12 @@ def check_zero_one_weight(likelihood: str, weight: np.ndarray | None, instead: s
         raise ValueError(
             f"{likelihood} has no Gibbs sweep for row weights other than 0 and 1, got {wrong:g}: {instead}"
         )
+
+
+def share_of_ones(y: np.ndarray, weight: np.ndarray | None, trials: np.ndarray | float = 1.0) -> float:
+    """Share of successes in all trials, drawn towards a half by one trial: finite log odds whatever y is."""
+    weight = np.ones(len(y)) if weight is None else weight
+    return float((np.sum(weight * y) + 0.5) / (np.sum(weight * trials) + 1.0))
 
 
 def spread(y: np.ndarray, weight: np.ndarray | None) -> float:

@@ -13,7 +13,7 @@ __all__ = ["gamma"]
 def gamma(key: Key[Array, ""], shape: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Draw from Gamma(shape, rate 1), elementwise, all elements side by side.
 
-    ``jax.random.gamma`` runs a loop of its own for every element, twenty times slower on a CPU. Here all elements are
+    ``jax.random.gamma`` runs a loop of its own for every element, many times slower on a CPU. Here all elements are
     tried at once and those that were refused (at most one in twenty) again; for a shape below one a draw of shape + 1
     is multiplied by U^(1/shape).
 

@@ -173,6 +173,10 @@ BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         lambda X, eta: FMRegressor(spec=ModelSpec(FM(1), BernoulliProbit())).fit(X, eta),
         "FMRegressor takes likelihoods Gaussian, StudentT; got BernoulliProbit",
     ),
+    "classes that the likelihood does not have": (
+        lambda X, eta: FMOrdinal(likelihood=OrdinalProbit(num_classes=7)).fit(X, np.arange(400) % 3),
+        "num_classes=7, y has the 3 classes",
+    ),
     "no intercept": (
         lambda X, eta: ModelSpec(FM(1), OrdinalProbit(num_classes=3)),
         "OrdinalProbit knows no intercept",
