@@ -9,6 +9,8 @@ import jax
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, Key
 
+from bayesfm.priors.rotation import SquareSums
+
 __all__ = ["OTHER_FACTOR", "Dims", "Features", "Hyper", "Prior", "Sizes", "of_features", "of_groups"]
 
 Hyper = dict[str, Array]
@@ -134,6 +136,14 @@ class Prior(Protocol):
     def scaled(self, hyper: Hyper, g: int, c: Float[Array, " k"]) -> Hyper:
         """Hyperparameters for group g after its x has been multiplied by c, per column."""
         raise NotImplementedError(f"{type(self).__name__} allows no rescaling")
+
+    def rotation(self, key: Key[Array, ""], sums: SquareSums) -> Float[Array, "k k"] | None:
+        """Draw the rotation of the factors, v <- v R, with the hyperparameters integrated out (``gibbs.rotation``).
+
+        ``update`` follows, and must then draw them given v without a look at what they were. None if the family allows
+        no such move.
+        """
+        return None
 
     def initial(self, sizes: Sizes) -> Hyper:
         """Where a chain starts."""

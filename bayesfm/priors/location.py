@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bayesfm.priors.base import Features
+from bayesfm.priors.rotation import SquareSums
 
-__all__ = ["draw_mean", "sum_of_squares"]
+__all__ = ["draw_mean", "square_sums", "sum_of_squares"]
 
 
 def sum_of_squares(features: Features, beta0: float, mu0: float) -> Float[Array, "G *d"]:
@@ -16,6 +17,13 @@ def sum_of_squares(features: Features, beta0: float, mu0: float) -> Float[Array,
     count = features.number_per_column
     shrink = beta0 * count / (beta0 + count)
     return features.scatter + shrink * (features.mean - mu0) ** 2
+
+
+def square_sums(sums: SquareSums, beta0: float) -> Float[Array, "G k k"]:
+    """The matrix of which :func:`sum_of_squares` is the diagonal, for mu0 = 0."""
+    count = sums.number[:, None, None]
+    mean = sums.mean
+    return sums.scatter + beta0 * count / (beta0 + count) * mean[:, :, None] * mean[:, None, :]
 
 
 def draw_mean(

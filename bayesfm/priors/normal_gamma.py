@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, Prior, Sizes
-from bayesfm.priors.location import draw_mean, sum_of_squares
+from bayesfm.priors.location import draw_mean, square_sums, sum_of_squares
+from bayesfm.priors.rotation import SquareSums, draw_rotation
 
 __all__ = ["NormalGamma"]
 
@@ -104,6 +105,12 @@ class NormalGamma(Prior):
         """C mu, lambda / c^2."""
         mu, lam = hyper["mu"], hyper["lambda"]
         return {**hyper, "mu": mu.at[g].multiply(c), "lambda": lam.at[g].divide(c * c)}
+
+    def rotation(self, key: Key[Array, ""], sums: SquareSums) -> Float[Array, "k k"]:
+        """P(v) is prod_gf (b0 + S_gff)^(-(a0 + p_g)/2), S of ``square_sums``; no rotation if mu0 is not 0."""
+        S = square_sums(sums, self.beta0)
+        R = draw_rotation(key, S, self.a0 + sums.number, self.b0)
+        return jnp.where(jnp.asarray(self.mu0 == 0), R, jnp.eye(len(R), dtype=R.dtype))
 
     def initial(self, sizes: Sizes) -> Hyper:
         """The prior's own centre: mu0 and a0/b0."""

@@ -16,6 +16,7 @@ from bayesfm.inference.gibbs import compiled
 from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors
 from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.prior_terms import prior_of_unit, priors_of_units
+from bayesfm.inference.gibbs.rotation import rotate
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
 from bayesfm.inference.gibbs.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
@@ -31,8 +32,8 @@ def sweep(
 ) -> GibbsState:
     """Draw every parameter once from its full conditional.
 
-    Order: likelihood parameters, augmentation, w0, theta unit by unit, hyperparameters; then the moves along directions
-    that the likelihood cannot see.
+    Order: likelihood parameters, augmentation, w0, theta unit by unit, a rotation of the factors together with the
+    hyperparameters; then the other moves along directions that the likelihood cannot see.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def sweep(
     GibbsState
         With ``eta`` at the new parameters.
     """
-    k_params, k_augment, k_w0, k_theta, k_w, k_v, k_moves = jax.random.split(key, 7)
+    k_params, k_augment, k_w0, k_theta, k_turn, k_w, k_v, k_moves = jax.random.split(key, 8)
     likelihood, observed = spec.likelihood, data.observed
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
@@ -68,6 +69,7 @@ def sweep(
 
     state = state._replace(w0=w0, params=params)
     theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
+    theta = rotate(k_turn, theta, spec, data.layout)
     moments = _group_moments(data.layout, theta)
     state = state._replace(
         theta=theta,

@@ -1,0 +1,61 @@
+"""Rotate the factors: v <- v R for all features, which no row of any design sees.
+
+The likelihood knows v through inner products alone, so that it says nothing about R; the prior does, and draws it with
+its hyperparameters integrated out. The draw of the hyperparameters follows. Without it a chain takes as long for the
+group means of v to turn as for the rows of v to follow them one by one.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from bayesfm.design.units import Layout, Unit
+from bayesfm.model import ModelSpec
+from bayesfm.priors.rotation import SquareSums
+
+__all__ = ["rotate", "sums_of_squares"]
+
+Theta = tuple[Float[Array, "K m"], ...]
+
+
+def rotate(key: Key[Array, ""], theta: Theta, spec: ModelSpec, layout: Layout) -> Theta:
+    """The same w, and v R in the place of v, with R drawn as the prior of v says; nothing if it has no such move.
+
+    The hyperparameters of v have to be drawn next: R is from the posterior without them.
+    """
+    if spec.predictor.rank < 2:
+        return theta
+    R = spec.prior_v.rotation(key, sums_of_squares(theta, layout))
+    if R is None:
+        return theta
+    return tuple(jnp.concatenate([x[:1], jnp.matmul(R.T, x[1:], precision=lax.Precision.HIGHEST)]) for x in theta)
+
+
+def sums_of_squares(theta: Theta, layout: Layout) -> SquareSums:
+    """Numbers, means and scatter matrices of v, per group; in two passes, so that nothing cancels."""
+    number = reduce(jnp.add, [unit.count for unit in layout.units])
+    v = [x[1:] for x in theta]
+    sums = [_by_group(x, unit, layout.num_groups) for x, unit in zip(v, layout.units, strict=True)]
+    mean = reduce(jnp.add, sums) / jnp.maximum(number, 1)
+    scatter = [
+        _scatter(x - mean[:, unit.group], unit, layout.num_groups)
+        for x, unit in zip(v, layout.units, strict=True)
+    ]
+    return SquareSums(number, mean.T, reduce(jnp.add, scatter))
+
+
+def _by_group(x: Float[Array, "k m"], unit: Unit, num_groups: int) -> Float[Array, "k G"]:
+    return jax.ops.segment_sum(x.T, unit.group, num_groups, indices_are_sorted=True).T
+
+
+def _scatter(x: Float[Array, "k m"], unit: Unit, num_groups: int) -> Float[Array, "G k k"]:
+    """Sum of x x' per group, a factor at a time where there are several: m k numbers at once, not m k^2."""
+    own = getattr(unit, "own_group", None)
+    if own is not None:
+        return jnp.zeros((num_groups, len(x), len(x)), x.dtype).at[own].set(x @ x.T)
+    return jnp.moveaxis(lax.map(lambda row: _by_group(row * x, unit, num_groups), x), -1, 0)
