@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayesfm.alignment import align
     from bayesfm.design import (
         Block,
         Design,
@@ -84,6 +85,7 @@ __all__ = [
     "StudentT",
     "TableEncoder",
     "__version__",
+    "align",
     "default_spec",
     "design_from_matrix",
     "gibbs",
@@ -106,6 +108,7 @@ _MODULES = {
         "read_libfm",
         "write_libfm",
     ),
+    "alignment": ("align",),
     "diagnostics": ("ConvergenceWarning", "summary"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.chains": ("ChainOptions",),

@@ -138,10 +138,10 @@ def summary(
         data = _chosen(tree, data, [var_names] if isinstance(var_names, str) else list(var_names))
     elif "eta" in data:
         data = data.drop_dims("probe").assign(eta=worst_probe(data["eta"]))
-    return arviz_summary(_halved(data), ci_prob=ci_prob, ci_kind="eti")
+    return arviz_summary(halved(data), ci_prob=ci_prob, ci_kind="eti")
 
 
-def _halved(data: xr.Dataset) -> xr.Dataset:
+def halved(data: xr.Dataset) -> xr.Dataset:
     """One chain as two: R-hat then compares its parts."""
     import xarray as xr
 
@@ -156,7 +156,7 @@ def worst_probe(eta: xr.DataArray) -> xr.DataArray:
     """The probe row with the largest R-hat, labelled "worst"."""
     from arviz_stats import rhat
 
-    values = rhat(_halved(eta.to_dataset(name="eta")))["eta"]
+    values = rhat(halved(eta.to_dataset(name="eta")))["eta"]
     worst = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
     return eta.isel(probe=[worst]).assign_coords(probe=["worst"])
 
@@ -205,7 +205,7 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     chains, draws = data.sizes["chain"], data.sizes["draw"]
     if draws < MIN_DRAWS:
         return [f"{draws} draws per chain are too few to judge convergence: raise num_samples."]
-    names, values = labelled_draws(_halved(data))
+    names, values = labelled_draws(halved(data))
     found = []
     moving = np.ptp(values, axis=(0, 1)) > 0
     finite = np.all(np.isfinite(values), axis=(0, 1))

@@ -1,16 +1,17 @@
-"""``python -m benchmarks [movielens|gradient|likelihoods|scale|speed] ...``: one benchmark, movielens by default."""
+"""``python -m benchmarks [NAME] ...``: one benchmark of this folder, movielens by default."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import gradient, likelihoods, movielens, scale, speed
+from benchmarks import gradient, likelihoods, mixing, movielens, scale, speed
 
 if __name__ == "__main__":
     parts = {
         "movielens": movielens,
         "gradient": gradient,
         "likelihoods": likelihoods,
+        "mixing": mixing,
         "scale": scale,
         "speed": speed,
     }

@@ -45,6 +45,10 @@ class Likelihood(ABC):
     identifies_intercept: ClassVar[bool] = True
     """False where a shift of eta is a shift of the parameters: the model has no w0 then."""
 
+    separable: ClassVar[bool] = False
+    """Whether data can leave the likelihood without a maximum at finite eta, as separated classes do: then the scale of
+    eta is what mixes slowest, and gets a move of its own."""
+
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Named dimensions of each parameter, the scalars ``()``."""

@@ -50,6 +50,8 @@ class BernoulliProbit(Likelihood):
     0.5
     """
 
+    separable = True
+
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
@@ -98,6 +100,8 @@ class BernoulliLogit(Likelihood):
     >>> float(BernoulliLogit().distribution(jnp.zeros(()), {}, {}).mean)
     0.5
     """
+
+    separable = True
 
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None

@@ -36,6 +36,8 @@ class BinomialLogit(Likelihood):
     3.5
     """
 
+    separable = True
+
     @property
     def row_data(self) -> dict[str, float | None]:
         """``trials``, which must be given."""

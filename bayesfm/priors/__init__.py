@@ -3,7 +3,7 @@
 A family describes a (p,) or (p, k) array ``x`` of feature parameters (w or v) whose rows belong to G groups.
 """
 
-from bayesfm.priors.base import Dims, Features, Hyper, Prior, Sizes, of_features, of_groups
+from bayesfm.priors.base import Dims, Features, Hyper, LocationScale, Prior, Sizes, of_features, of_groups
 from bayesfm.priors.fixed import Fixed
 from bayesfm.priors.half_t import HalfT
 from bayesfm.priors.horseshoe import Horseshoe
@@ -20,6 +20,7 @@ __all__ = [
     "Horseshoe",
     "Hyper",
     "Intercept",
+    "LocationScale",
     "MultiplicativeGamma",
     "NormalGamma",
     "NormalWishart",

@@ -11,7 +11,17 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.priors.rotation import SquareSums
 
-__all__ = ["OTHER_FACTOR", "Dims", "Features", "Hyper", "Prior", "Sizes", "of_features", "of_groups"]
+__all__ = [
+    "OTHER_FACTOR",
+    "Dims",
+    "Features",
+    "Hyper",
+    "LocationScale",
+    "Prior",
+    "Sizes",
+    "of_features",
+    "of_groups",
+]
 
 Hyper = dict[str, Array]
 """Hyperparameters of one prior by name; see :meth:`Prior.hyper_dims` for their shapes."""
@@ -63,6 +73,15 @@ class Features(NamedTuple):
     def sum(self, values: Float[Array, "p *e"]) -> Float[Array, "G *e"]:
         """Sum over the features of each group."""
         return jax.ops.segment_sum(values, self.group, self.number.shape[0])
+
+
+class LocationScale(NamedTuple):
+    """x_j = mu_g + sigma_g e_j with standard normal e_j and mu_g | sigma_g ~ N(mu0, sigma_g^2/beta0)."""
+
+    mu: Float[Array, "G *d"]
+    sigma: Float[Array, "G *d"]
+    beta0: Float[Array, ""] | float
+    mu0: Float[Array, ""] | float
 
 
 @runtime_checkable
@@ -136,6 +155,18 @@ class Prior(Protocol):
     def scaled(self, hyper: Hyper, g: int, c: Float[Array, " k"]) -> Hyper:
         """Hyperparameters for group g after its x has been multiplied by c, per column."""
         raise NotImplementedError(f"{type(self).__name__} allows no rescaling")
+
+    def location_scale(self, hyper: Hyper) -> LocationScale | None:
+        """The hyperparameters as means and standard deviations; None if the family is no such mixture of normals."""
+        return None
+
+    def from_location_scale(self, hyper: Hyper, mu: Array, sigma: Array) -> Hyper:
+        """Hyperparameters with these means and standard deviations."""
+        raise NotImplementedError(f"{type(self).__name__} is no family of locations and scales")
+
+    def log_sigma_density(self, log_sigma: Array) -> Array:
+        """Log prior density of log sigma, elementwise, up to a constant."""
+        raise NotImplementedError(f"{type(self).__name__} is no family of locations and scales")
 
     def rotation(self, key: Key[Array, ""], sums: SquareSums) -> Float[Array, "k k"] | None:
         """Draw the rotation of the factors, v <- v R, with the hyperparameters integrated out (``gibbs.rotation``).

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import Features, Hyper, Prior, Sizes
+from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.draws import generalized_inverse_gaussian, inverse_gamma
 from bayesfm.priors.location import draw_mean, sum_of_squares
 
@@ -130,6 +130,19 @@ class HalfT(Prior):
     def scaled(self, hyper: Hyper, g: int, c: Float[Array, " k"]) -> Hyper:
         """C mu, c sigma."""
         return {**hyper, **{name: hyper[name].at[g].multiply(c) for name in ("mu", "sigma")}}
+
+    def location_scale(self, hyper: Hyper) -> LocationScale:
+        """Mu and sigma."""
+        return LocationScale(hyper["mu"], hyper["sigma"], self.beta0, self.mu0)
+
+    def from_location_scale(self, hyper: Hyper, mu: Array, sigma: Array) -> Hyper:
+        """Mu and sigma."""
+        return {**hyper, "mu": mu, "sigma": sigma}
+
+    def log_sigma_density(self, log_sigma: Array) -> Array:
+        """That of sigma, times sigma."""
+        sigma = jnp.exp(log_sigma)
+        return half_t(self.df, jnp.full_like(sigma, self.scale)).log_prob(sigma) + log_sigma
 
     def initial(self, sizes: Sizes) -> Hyper:
         """Mu0 and the scale."""

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import Features, Hyper, Prior, Sizes
+from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.location import draw_mean, square_sums, sum_of_squares
 from bayesfm.priors.rotation import SquareSums, draw_rotation
 
@@ -105,6 +105,18 @@ class NormalGamma(Prior):
         """C mu, lambda / c^2."""
         mu, lam = hyper["mu"], hyper["lambda"]
         return {**hyper, "mu": mu.at[g].multiply(c), "lambda": lam.at[g].divide(c * c)}
+
+    def location_scale(self, hyper: Hyper) -> LocationScale:
+        """Mu and lambda^(-1/2)."""
+        return LocationScale(hyper["mu"], hyper["lambda"] ** -0.5, self.beta0, self.mu0)
+
+    def from_location_scale(self, hyper: Hyper, mu: Array, sigma: Array) -> Hyper:
+        """Mu and 1/sigma^2."""
+        return {**hyper, "mu": mu, "lambda": sigma**-2}
+
+    def log_sigma_density(self, log_sigma: Array) -> Array:
+        """Of log sigma = -log(lambda)/2: -a0 log sigma - b0/(2 sigma^2)."""
+        return -self.a0 * log_sigma - 0.5 * self.b0 * jnp.exp(-2 * log_sigma)
 
     def rotation(self, key: Key[Array, ""], sums: SquareSums) -> Float[Array, "k k"]:
         """P(v) is prod_gf (b0 + S_gff)^(-(a0 + p_g)/2), S of ``square_sums``; no rotation if mu0 is not 0."""

@@ -17,6 +17,10 @@ MAX_ROUNDS = 7
 small beside the sweep."""
 
 
+type Shrinking = tuple[Array, Array, Array, Array, Array]
+"""Key, left and right end of the interval, place, whether it has been found."""
+
+
 class SquareSums(NamedTuple):
     """Of the v of every group: how many, their mean, the sum of (v - mean)(v - mean)'."""
 
@@ -72,7 +76,9 @@ def draw_rotation(
     def turn(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         R, S = carry
         key, (first, second) = now[0], now[1].T
-        angle = _draw_angles(key, S[:, first, first], S[:, second, second], S[:, first, second], degrees, rate)
+        angle = _draw_angles(
+            key, S[:, first, first], S[:, second, second], S[:, first, second], degrees, rate
+        )
         c, s = jnp.cos(angle), jnp.sin(angle)
         own = jnp.ones(k).at[first].set(c).at[second].set(c)
         Q = jnp.diag(own).at[first, second].set(-s).at[second, first].set(s)
@@ -111,12 +117,12 @@ def _draw_angles(
     height = -jax.random.exponential(key_height, shape, dtype)
     right = jnp.pi * jax.random.uniform(key_left, shape, dtype)
 
-    def shrink(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def shrink(carry: Shrinking) -> Shrinking:
         key, left, right, x, found = carry
         key, sub = jax.random.split(key)
         place = left + (right - left) * jax.random.uniform(sub, shape, dtype)
         # An interval that has closed on 0 ends there, also where S is not finite.
-        inside = (log_density(place) >= height) | ~(right - left > jnp.finfo(dtype).tiny)
+        inside = (log_density(place) >= height) | ~(right - left > jnp.finfo(dtype).eps ** 2)
         x = jnp.where(found, x, place)
         left = jnp.where(place < 0, place, left)
         right = jnp.where(place < 0, right, place)

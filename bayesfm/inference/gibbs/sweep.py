@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
+from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
 from bayesfm.inference.gibbs import compiled
 from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors
+from bayesfm.inference.gibbs.interweave import interweave, rescale_eta
+from bayesfm.inference.gibbs.linear_predictor import codes_of, linear_predictor, summary_of
 from bayesfm.inference.gibbs.moves import invariant_moves
 from bayesfm.inference.gibbs.prior_terms import prior_of_unit, priors_of_units
 from bayesfm.inference.gibbs.rotation import rotate
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState
 from bayesfm.inference.gibbs.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
-from bayesfm.predictors import FM
 from bayesfm.priors import Features
 from bayesfm.sums import total
 
@@ -33,7 +33,8 @@ def sweep(
     """Draw every parameter once from its full conditional.
 
     Order: likelihood parameters, augmentation, w0, theta unit by unit, a rotation of the factors together with the
-    hyperparameters; then the other moves along directions that the likelihood cannot see.
+    hyperparameters, a second draw of group means and scales where groups are no whole fields; then the moves along
+    directions that the likelihood cannot see.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def sweep(
     GibbsState
         With ``eta`` at the new parameters.
     """
-    k_params, k_augment, k_w0, k_theta, k_turn, k_w, k_v, k_moves = jax.random.split(key, 8)
+    k_params, k_augment, k_w0, k_theta, k_turn, k_w, k_v, k_loose, k_scale, k_moves = jax.random.split(
+        key, 10
+    )
     likelihood, observed = spec.likelihood, data.observed
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
@@ -77,51 +80,10 @@ def sweep(
         hyper_v=spec.prior_v.update(k_v, state.hyper_v, _features(data.layout, theta, moments, of_w=False)),
         eta=z - r,
     )
+    # These two integrate the augmentation out: nothing may use omega and z from here on.
+    state = interweave(k_loose, state, spec, data)
+    state = rescale_eta(k_scale, state, spec, data)
     return invariant_moves(k_moves, state, spec, data.layout)
-
-
-def linear_predictor(
-    predictor: FM, layout: Layout, w0: Float[Array, ""], theta: tuple[Float[Array, "K m"], ...]
-) -> Float[Array, " n_pad"]:
-    """eta of all rows, by tiles."""
-    if layout.native:
-        return compiled.linear_predictor(layout, w0, theta)
-    summaries = [
-        _summary(predictor, unit, own, layout) for unit, own in zip(layout.units, theta, strict=True)
-    ]
-
-    def tile(parts: list[tuple[Array, Array | None]]) -> Float[Array, " t"]:
-        at_rows = [s if code is None else s[:, code] for s, code in parts]
-        return w0 + reduce(predictor.combine, at_rows)[0]
-
-    tiles = layout.num_tiles
-    if tiles == 1:
-        return tile([(s, _codes(unit)) for s, unit in zip(summaries, layout.units, strict=True)])
-
-    def tile_at(i: Int[Array, ""]) -> Float[Array, " t"]:
-        size = layout.num_padded // tiles
-        parts: list[tuple[Array, Array | None]] = []
-        for s, unit in zip(summaries, layout.units, strict=True):
-            code = _codes(unit)
-            if code is None:
-                parts.append((lax.dynamic_slice_in_dim(s, i * size, size, 1), None))
-            else:
-                parts.append((s, lax.dynamic_slice_in_dim(code, i * size, size)))
-        return tile(parts)
-
-    return lax.map(tile_at, jnp.arange(tiles)).reshape(-1)
-
-
-def _codes(unit: Unit) -> Int[Array, " n_pad"] | None:
-    return None if isinstance(unit, RowsUnit) else unit.rows.code
-
-
-def _summary(predictor: FM, unit: Unit, theta: Float[Array, "K m"], layout: Layout) -> Float[Array, "K rows"]:
-    """Summaries of a unit's own rows, the last one that of a row without owner: zero."""
-    if isinstance(unit, RowsUnit):
-        return predictor.summarize(unit.table, theta)
-    own = theta if isinstance(unit, FieldUnit) else predictor.summarize(unit.table, theta)
-    return jnp.pad(own, ((0, 0), (0, 1)))
 
 
 UPDATES: dict[type, Callable] = {FieldUnit: update_field, TableUnit: update_table, RowsUnit: update_rows}
@@ -142,15 +104,15 @@ def _sweep_units(
         priors = priors_of_units(spec, state, layout)
         return compiled.sweep_units(key, layout, blocks, state.theta, priors, omega, r)
     thetas = list(state.theta)
-    factors = [_summary(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
+    factors = [summary_of(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
 
     for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)):
         rest = [j for j in range(len(thetas)) if j != i]
-        others = OtherFactors([factors[j] for j in rest], [_codes(layout.units[j]) for j in rest], r)
+        others = OtherFactors([factors[j] for j in rest], [codes_of(layout.units[j]) for j in rest], r)
         prior = prior_of_unit(spec, state, layout, unit)
         update = UPDATES[type(unit)]
         thetas[i], r = update(sub, predictor, unit, blocks, thetas[i], prior, others, omega, r)
-        factors[i] = _summary(predictor, unit, thetas[i], layout)[1:]
+        factors[i] = summary_of(predictor, unit, thetas[i], layout)[1:]
     return tuple(thetas), r
 
 

@@ -1,0 +1,204 @@
+"""Moves for groups that the likelihood does see as a whole: text, tables of numbers, anything but whole fields.
+
+Given w, its group mean mu and scale sigma hardly move when a group has many features of which the data say little: w
+follows mu and sigma, which follow w. :func:`interweave` draws (w0, mu, sigma) once more with the standardised
+e_j = (w_j - mu)/sigma held fixed instead of w (Yu & Meng 2011): eta is linear in the three.
+
+Where the data can leave eta without a finite maximum (``Likelihood.separable``) the augmentation in turn holds the
+scale of eta: :func:`rescale_eta` draws it with the augmentation integrated out. Both are in docs/math.md, section 27.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from bayesfm.design.units import FieldUnit, Layout
+from bayesfm.inference.gibbs.linear_predictor import linear_predictor
+from bayesfm.inference.gibbs.state import GibbsData, GibbsState
+from bayesfm.likelihoods.newton import newton_metropolis
+from bayesfm.model import ModelSpec
+from bayesfm.predictors import FM
+from bayesfm.priors import LocationScale, Prior
+from bayesfm.random import slice_step
+from bayesfm.sums import total
+
+__all__ = ["MAX_GROUPS", "interweave", "loose_groups", "rescale_eta"]
+
+MAX_GROUPS = 4
+"""Groups that :func:`interweave` takes in one sweep: two passes over the design for each."""
+
+
+def loose_groups(layout: Layout) -> list[int]:
+    """Groups that are no whole field: those for which no shift leaves eta as it is."""
+    whole = {unit.own_group for unit in layout.units if isinstance(unit, FieldUnit)}
+    return [g for g in range(layout.num_groups) if g not in whole]
+
+
+def interweave(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData) -> GibbsState:
+    """Draw (w0, mu_g, sigma_g) of w given e, for up to :data:`MAX_GROUPS` loose groups chosen at random."""
+    groups = loose_groups(data.layout)
+    if not groups or spec.prior_w.location_scale(state.hyper_w) is None:
+        return state
+    key_order, key_groups = jax.random.split(key)
+    chosen = jnp.asarray(groups, dtype=jnp.int32)
+    if len(groups) > MAX_GROUPS:
+        chosen = jax.random.permutation(key_order, chosen)[:MAX_GROUPS]
+
+    def step(state: GibbsState, now: tuple[Array, Array]) -> tuple[GibbsState, None]:
+        return _one_group(*now, state, spec, data), None
+
+    return lax.scan(step, state, (jax.random.split(key_groups, len(chosen)), chosen))[0]
+
+
+def _one_group(
+    key: Key[Array, ""], g: Int[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData
+) -> GibbsState:
+    """eta = rest + w0 + mu d + sigma a with d_n = sum x and a_n = sum x e over the group."""
+    prior, layout = spec.prior_w, data.layout
+    scales = prior.location_scale(state.hyper_w)
+    assert scales is not None
+    mu, sigma = scales.mu[g], scales.sigma[g]
+    own = [(unit.group == g).astype(sigma.dtype) for unit in layout.units]
+    e = [inside * (x[0] - mu) / sigma for inside, x in zip(own, state.theta, strict=True)]
+    # Where there is no intercept a standard normal variable takes its place that no row sees.
+    seen = jnp.full_like(state.eta, 0.0 if spec.intercept is None else 1.0)
+    columns = jnp.stack([seen, _at_rows(layout, own), _at_rows(layout, e)])
+    at = jnp.stack([state.w0, mu, sigma])
+    target = _Target(
+        at, columns, state.eta, _log_densities(spec, state, data), partial(_log_prior, spec, scales)
+    )
+    by = target.moved(newton_metropolis(key, target.start, target.derivatives, target.log_ratio))
+    if spec.intercept is None:
+        by = by.at[0].set(0.0)
+    return state._replace(
+        w0=state.w0 + by[0],
+        theta=tuple(
+            x.at[0].add(by[1] * inside + by[2] * own_e)
+            for inside, own_e, x in zip(own, e, state.theta, strict=True)
+        ),
+        hyper_w=prior.from_location_scale(
+            state.hyper_w, scales.mu.at[g].add(by[1]), scales.sigma.at[g].add(by[2])
+        ),
+        eta=state.eta + by @ columns,
+    )
+
+
+class _Target(NamedTuple):
+    """Density of u = (w0, mu, log sigma) given e, with its derivatives."""
+
+    at: Float[Array, "3"]
+    columns: Float[Array, "3 n_pad"]
+    eta: Float[Array, " n_pad"]
+    log_densities: Callable[[Array], Array]
+    log_prior: Callable[[Array], Array]
+
+    @property
+    def start(self) -> Float[Array, "3"]:
+        """Where the chain is."""
+        return self.at.at[2].set(jnp.log(self.at[2]))
+
+    def moved(self, u: Float[Array, "3"]) -> Float[Array, "3"]:
+        """(w0, mu, sigma) minus where they are."""
+        return u.at[2].set(jnp.exp(u[2])) - self.at
+
+    def eta_at(self, u: Float[Array, "3"]) -> Float[Array, " n_pad"]:
+        """eta moves along."""
+        return self.eta + self.moved(u) @ self.columns
+
+    def derivatives(self, u: Float[Array, "3"]) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
+        """Gradient and Hessian: two passes for the derivatives by eta, whatever the likelihood."""
+        eta, one = self.eta_at(u), jnp.ones_like(self.eta)
+
+        def first(eta: Array) -> Array:
+            return jax.jvp(self.log_densities, (eta,), (one,))[1]
+
+        slope, curvature = jax.jvp(first, (eta,), (one,))
+        by_sigma = jnp.ones(3, u.dtype).at[2].set(jnp.exp(u[2]))  # d sigma / d log sigma
+        gradient = by_sigma * (self.columns @ slope)
+        hessian = by_sigma[:, None] * ((self.columns * curvature) @ self.columns.T) * by_sigma
+        hessian = hessian.at[2, 2].add(gradient[2])
+        return gradient + jax.grad(self.log_prior)(u), hessian + jax.hessian(self.log_prior)(u)
+
+    def log_ratio(self, u: Float[Array, "3"], other: Float[Array, "3"]) -> Float[Array, ""]:
+        """Log density at the other minus that at u, row by row."""
+        rows = self.log_densities(self.eta_at(other)) - self.log_densities(self.eta_at(u))
+        return total(rows) + self.log_prior(other) - self.log_prior(u)
+
+
+def _log_prior(spec: ModelSpec, scales: LocationScale, u: Float[Array, "3"]) -> Float[Array, ""]:
+    """p(w0) p(log sigma) p(mu | sigma)."""
+    w0, mu, log_sigma = u
+    mean0, precision0 = (
+        (0.0, 1.0) if spec.intercept is None else (spec.intercept.mean, spec.intercept.precision)
+    )
+    log = spec.prior_w.log_sigma_density(log_sigma) - log_sigma - 0.5 * precision0 * (w0 - mean0) ** 2
+    return log - 0.5 * scales.beta0 * jnp.exp(-2 * log_sigma) * (mu - scales.mu0) ** 2
+
+
+def _log_densities(spec: ModelSpec, state: GibbsState, data: GibbsData) -> Callable[[Array], Array]:
+    """eta -> weight times log density of y, row by row."""
+    observed = data.observed
+
+    def rows(eta: Float[Array, " n_pad"]) -> Float[Array, " n_pad"]:
+        log_density = spec.likelihood.distribution(eta, state.params, observed.rows).log_prob(observed.y)
+        return jnp.where(observed.weight > 0, observed.weight * log_density, 0.0)
+
+    return rows
+
+
+def _at_rows(layout: Layout, x: list[Float[Array, " m"]]) -> Float[Array, " n_pad"]:
+    """sum_j x_nj values_j: a model of rank 0."""
+    zero = jnp.zeros((), x[0].dtype)
+    return linear_predictor(FM(0), layout, zero, tuple(values[None] for values in x))
+
+
+def rescale_eta(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData) -> GibbsState:
+    """(w0, w, mu_w, sigma_w) times s and (v, mu_v, sigma_v) times sqrt(s): eta times s, whatever the design.
+
+    A slice step for t = log s with the likelihood itself. The normal densities of w, v and their means cancel against
+    the Jacobian, but for prior means that are not zero; what is left is p(w0), and the priors of the scales.
+    """
+    intercept, likelihood = spec.intercept, spec.likelihood
+    families = [(spec.prior_w, spec.prior_w.location_scale(state.hyper_w), 1.0)]
+    if spec.predictor.rank:
+        families.append((spec.prior_v, spec.prior_v.location_scale(state.hyper_v), 0.5))
+    scaled = [(prior, scales, power) for prior, scales, power in families if scales is not None]
+    if not (likelihood.separable and loose_groups(data.layout)) or intercept is None:
+        return state
+    if len(scaled) < len(families):
+        return state
+
+    def log_density(t: Float[Array, ""]) -> Float[Array, ""]:
+        s = jnp.exp(t)
+        log = likelihood.log_likelihood(data.observed, s * state.eta, state.params)
+        log += t - 0.5 * intercept.precision * (s * state.w0 - intercept.mean) ** 2
+        for prior, scales, power in scaled:
+            log += jnp.sum(_log_scale_prior(prior, scales, power * t))
+        return log
+
+    t = slice_step(key, log_density, jnp.zeros((), state.eta.dtype), 0.25)
+    s, root = jnp.exp(t), jnp.exp(0.5 * t)
+    hyper = [state.hyper_w, state.hyper_v]
+    for i, (prior, scales, power) in enumerate(scaled):
+        by = jnp.exp(power * t)
+        hyper[i] = prior.from_location_scale(hyper[i], by * scales.mu, by * scales.sigma)
+    return state._replace(
+        w0=s * state.w0,
+        theta=tuple(jnp.concatenate([s * x[:1], root * x[1:]]) for x in state.theta),
+        hyper_w=hyper[0],
+        hyper_v=hyper[1],
+        eta=s * state.eta,
+    )
+
+
+def _log_scale_prior(prior: Prior, own: LocationScale, by: Float[Array, ""]) -> Array:
+    """Of mu and sigma times e^by, with the Jacobian of mu: elementwise, up to a constant."""
+    away = (own.mu - own.mu0 * jnp.exp(-by)) / own.sigma
+    return prior.log_sigma_density(jnp.log(own.sigma) + by) - 0.5 * own.beta0 * away**2
