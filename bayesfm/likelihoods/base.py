@@ -112,9 +112,18 @@ class Likelihood(ABC):
         return {}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
-        """Draw the parameters given eta and y, the augmentation integrated out."""
+        """Draw the parameters given eta and y, the augmentation integrated out.
+
+        ``native`` says that compiled kernels may be used.
+        """
         return params
 
     def augment(

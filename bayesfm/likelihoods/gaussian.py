@@ -99,7 +99,13 @@ class Gaussian(Likelihood):
         return {"alpha": (self.a0 + total(weight)) / (self.b0 + total(weight * (y - mean) ** 2))}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
         """alpha | . ~ Gamma((a0 + sum weight)/2, (b0 + sum weight r^2)/2)."""
         y, weight, _ = observed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -26,17 +25,6 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="built without a 
 
 REJECTED = 1 / 1400
 """Share of rejected proposals for PG(1, 0), where it is largest."""
-
-
-@pytest.fixture(params=native.ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    library = native._library()
-    assert library is not None
-    best = library.bayesfm_isa()
-    if library.bayesfm_set_isa(native.ISAS.index(request.param)) < 0:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    library.bayesfm_set_isa(best)
 
 
 def truncated_arguments(size: int) -> list[jax.Array]:
