@@ -171,7 +171,7 @@ class StudentT(Likelihood):
         y, weight, _ = observed
         df, alpha = self._df(params), params["alpha"]
         shape = 0.5 * weight * (df + 1)
-        T = gamma(key, jnp.where(weight > 0, shape, 1.0)) / (0.5 * (df + alpha * (y - eta) ** 2))
+        T = gamma(key, jnp.where(weight > 0, shape, 1.0), native=native) / (0.5 * (df + alpha * (y - eta) ** 2))
         return jnp.where(weight > 0, alpha * T, 0.0), y
 
 

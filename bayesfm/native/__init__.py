@@ -26,6 +26,8 @@ __all__ = [
     "as_table",
     "available",
     "can_draw",
+    "gamma",
+    "gamma_sums",
     "group_moments",
     "isa",
     "linear_predictor",
@@ -44,7 +46,7 @@ __all__ = [
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIX = {"float32": "f32", "float64": "f64"}
-_DRAWS = ("normals", "polya_gammas", "truncated_normals")
+_DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
 _SUMS = ("counts", "ordinal", "student_t")
 _FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
 
@@ -117,6 +119,21 @@ def truncated_normal(
     return _call("truncated_normals", jnp.float32, out)(jax.random.key_data(key), *arguments).reshape(
         mean.shape
     )
+
+
+def gamma(key: Key[Array, ""], shape: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Gamma(shape, rate 1), where :func:`can_draw`; see ``bayesfm.random``, whose bits these are."""
+    out = jax.ShapeDtypeStruct((shape.size,), jnp.float32)
+    return _call("gammas", jnp.float32, out)(jax.random.key_data(key), shape.ravel()).reshape(shape.shape)
+
+
+def gamma_sums(
+    key: Key[Array, ""], b: Float[Array, "*shape"], c: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """PG(b, c) for b >= 1, where :func:`can_draw`; see ``bayesfm/random/gamma_sums.py``."""
+    out = jax.ShapeDtypeStruct((c.size,), jnp.float32)
+    draws = _call("gamma_sums", jnp.float32, out)(jax.random.key_data(key), b.ravel(), c.ravel())
+    return draws.reshape(c.shape)
 
 
 def polya_gamma(key: Key[Array, ""], c: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -339,6 +339,33 @@ ffi::Error polya_gammas(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Rema
   return ffi::Error::Success();
 }
 
+ffi::Error gammas(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto shape = a.in<float>(1, "the shapes", {kAny});
+  const auto out = a.out<float>(0, "the draws", {shape.dim(0)});
+  if (!a.wrong().empty()) return refuse(a);
+  const Gammas draw = PICK(chosen.load(), gammas);
+  over_numbers(pool, a.members(), out.size, 4, [&](int64_t b, int64_t lo, int64_t hi) {
+    draw({a.at(key, b)[0], a.at(key, b)[1], a.at(shape, b), a.at(out, b)}, lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error gamma_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto shape = a.in<float>(1, "b", {kAny});
+  const auto c = a.in<float>(2, "c", {shape.dim(0)});
+  const auto out = a.out<float>(0, "the draws", {shape.dim(0)});
+  if (!a.wrong().empty()) return refuse(a);
+  const GammaSums draw = PICK(chosen.load(), gamma_sums);
+  over_numbers(pool, a.members(), out.size, 18, [&](int64_t b, int64_t lo, int64_t hi) {
+    draw({a.at(key, b)[0], a.at(key, b)[1], a.at(shape, b), a.at(c, b), a.at(out, b), out.size}, lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
 // Sums over the rows, part by part and then over the parts in their order, whoever worked them off. The value is returned as
 // two floats, of which the second is what the first has rounded off.
 ffi::Error row_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, SumRows add, double nanoseconds) {
@@ -403,6 +430,8 @@ DEFINE(table);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_normals_f32, bayesfm::normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_truncated_normals_f32, bayesfm::truncated_normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_polya_gammas_f32, bayesfm::polya_gammas, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_gammas_f32, bayesfm::gammas, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_gamma_sums_f32, bayesfm::gamma_sums, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_ordinal_f32, bayesfm::ordinal, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_student_t_f32, bayesfm::student_t, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_counts_f32, bayesfm::counts, BINDING);

@@ -3,6 +3,7 @@
 
 #include "columns.h"
 #include "field.h"
+#include "gamma.h"
 #include "moments.h"
 #include "normal.h"
 #include "polya_gamma.h"
@@ -34,6 +35,8 @@ namespace bayesfm {
   void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \
   void truncated_normals(const Truncated&, int64_t, int64_t);                                  \
   void polya_gammas(const PolyaGamma&, int64_t, int64_t);                                      \
+  void gammas(const Gamma&, int64_t, int64_t);                                                 \
+  void gamma_sums(const GammaSum&, int64_t, int64_t);                                          \
   void sum_ordinal(const RowTerms&, int64_t, int64_t, double*);                                \
   void sum_student_t(const RowTerms&, int64_t, int64_t, double*);                              \
   void sum_counts(const RowTerms&, int64_t, int64_t, double*);                                 \

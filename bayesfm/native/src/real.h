@@ -63,6 +63,12 @@ inline Real minus_log_1m(Real x) {
   return 2.0f * s + s * s2 * polynomial(odd, s2);
 }
 
+// log(1 + x) for x > -1, right for small x: what rounding took from 1 + x is added to first order.
+inline Real log_1p(Real x) {
+  const Real s = 1.0f + x;
+  return log_of(s) + (x - (s - 1.0f)) / s;
+}
+
 // exp(-x) for x >= 0; zero from 87 on. exp(-x) = 2^-n exp(r), |r| <= log(2) / 2.
 inline Real exp_minus(Real x) {
   constexpr float series[7] = {1.3888889e-3f, 8.3333333e-3f, 4.1666667e-2f, 0.16666667f, 0.5f, 1.0f, 1.0f};

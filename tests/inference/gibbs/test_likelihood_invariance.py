@@ -162,7 +162,7 @@ def kappa_without_r(patch: pytest.MonkeyPatch) -> None:
 def tau_shape(patch: pytest.MonkeyPatch) -> None:
     """Gamma(df / 2) for Gamma((df + 1) / 2)."""
     right = student_t.gamma
-    patch.setattr(student_t, "gamma", lambda key, shape: right(key, shape - 0.5))
+    patch.setattr(student_t, "gamma", lambda key, shape, **kwargs: right(key, shape - 0.5, **kwargs))
 
 
 def without_jacobian(module: Any, coordinates: slice) -> Callable[[pytest.MonkeyPatch], None]:
