@@ -123,7 +123,7 @@ def messages(data_home: str) -> list[list[object]]:
 
 
 def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
-    """Milliseconds per sweep of each likelihood on the ratings of ML-100k, and of myfm's ordered probit, interleaved."""
+    """Milliseconds per sweep of each likelihood on ML-100k, and of myfm's ordered probit, interleaved."""
     train, _ = load_movielens_100k("ua", data_home=data_home)
     design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
     X, stars = design.to_csr(), train["rating"].to_numpy(float)

@@ -12,6 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
@@ -116,6 +117,16 @@ class NegativeBinomial(_Counts):
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """Negative binomial with mean exposure exp(eta)."""
         return LogNegativeBinomial(eta + jnp.log(rows["exposure"]), params["concentration"])
+
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density, by the kernel of :meth:`update` where it may be used."""
+        if not (native and eta.dtype == jnp.float32):
+            return super().log_likelihood(observed, eta, params)
+        y, weight, rows = observed
+        log_mean, u = eta + jnp.log(rows["exposure"]), jnp.log(params["concentration"])
+        return total(kernels.row_sums("counts", y, weight, log_mean, u[None])[0])
 
     def initial(self, observed: Observed) -> Params:
         """The prior's mean."""

@@ -112,8 +112,9 @@ class Ordinal(Distribution):
 
     @property
     def mean(self) -> Array:
-        """Mean class."""
-        return self.probabilities() @ jnp.arange(self.num_classes, dtype=self.cutpoints.dtype)
+        """Mean class: the sum over c of the probabilities of c or more."""
+        F = LINKS[self.link].cdf
+        return sum(F(self.eta - cut) for cut in self.cutpoints)
 
     @property
     def variance(self) -> Array:

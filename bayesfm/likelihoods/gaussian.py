@@ -86,7 +86,9 @@ class Gaussian(Likelihood):
         """N(eta, 1/alpha)."""
         return dist.Normal(eta, 1.0 / jnp.sqrt(params["alpha"]))
 
-    def log_likelihood(self, observed: Observed, eta: Float[Array, " n"], params: Params) -> Float[Array, ""]:
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
         """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight, S = sum weight (y - eta)^2: one pass over the rows."""
         y, weight, _ = observed
         S = total(weight, y, eta, of=weighted_square)

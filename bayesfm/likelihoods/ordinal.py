@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
@@ -166,6 +167,14 @@ class OrdinalProbit(_Ordinal):
         """Codes 0, ..., num_classes - 1, with weights of 0 or 1."""
         check_zero_one_weight("OrdinalProbit", weight, "repeat the rows")
         return super().validate(y, weight, rows)
+
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density, by the kernel of :meth:`update` where it may be used."""
+        if not (native and eta.dtype == jnp.float32):
+            return super().log_likelihood(observed, eta, params)
+        return total(kernels.row_sums("ordinal", *observed[:2], eta, params["cutpoints"])[0])
 
     def update(
         self,

@@ -21,8 +21,8 @@ def gamma(key: Key[Array, ""], shape: Float[Array, "*n"], *, native: bool = Fals
     """Draw from Gamma(shape, rate 1), elementwise, all elements side by side.
 
     ``jax.random.gamma`` runs a loop of its own for every element, many times slower on a CPU. Here all elements are
-    tried at once and those that were refused (at most one in twenty) gathered and tried again; for a shape below one a draw of shape + 1
-    is multiplied by U^(1/shape).
+    tried at once, and those that were refused (at most one in twenty) gathered and tried again; for a shape below one a
+    draw of shape + 1 is multiplied by U^(1/shape).
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def gamma(key: Key[Array, ""], shape: Float[Array, "*n"], *, native: bool = Fals
     shape : array
         Above zero.
     native : bool
-        Draw by the compiled kernel for the CPU: in float32 and with threefry keys, other cases take the usual way. But for
-        what is rejected, the draws are the same up to rounding.
+        Draw by the compiled kernel for the CPU: in float32 and with threefry keys, other cases take the usual way. But
+        for what is rejected, the draws are the same up to rounding.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """Polya-Gamma variables PG(b, c) (Polson, Scott & Windle 2013), for any real b >= 0 and any c.
 
-**PG(h, c) = X / 4 for 0 < h <= 1 by rejection.** The density of X has an alternating series around zero (Biane, Pitman & Yor 2001):
+**PG(h, c) = X / 4 for 0 < h <= 1 by rejection.** The density of X has an alternating series around zero (Biane, Pitman
+& Yor 2001):
 
     f(x) e^{-z^2 x / 2},  z = |c| / 2,   f(x) = L(x) A(x),   L(x) = 2^h h (2 pi x^3)^(-1/2) e^{-h^2 / 2x},
     A(x) = sum_n (-1)^n (2n + h) / h  Gamma(n + h) / (Gamma(h) n!)  e^{-2n (n + h) / x} .

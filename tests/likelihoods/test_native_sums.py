@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bayesfm import native
-from bayesfm.likelihoods import Likelihood, NegativeBinomial, OrdinalProbit, StudentT
+from bayesfm.likelihoods import BernoulliProbit, Likelihood, NegativeBinomial, OrdinalProbit, StudentT
 from bayesfm.likelihoods.base import Observed
 from bayesfm.likelihoods.counts import concentration_sums
 from bayesfm.likelihoods.newton import RowSums, row_sums
@@ -132,6 +132,40 @@ def test_kernels_add_up_the_same_on_kernels(name: str, isa: str) -> None:
         assert np.all(np.abs(np.asarray(got, float) - expected) <= eps * sizes.max())
     rise = float(RowSums(*ours).rise_to(RowSums(*theirs)))
     assert abs(rise - (after.terms - before.terms).item()) <= eps * (size[0] + more[0]).item()
+
+
+@on_kernels
+@pytest.mark.parametrize("name", CASES)
+def test_log_likelihoods_on_kernels(name: str) -> None:
+    """To the rounding of one number."""
+    case = CASES[name]
+    rows = arrays(case, jnp.float32)
+    (value,) = by_row(name, 0.0)[0].terms
+    at = jnp.exp(rows[3])
+    y, weight, eta = rows[:3]
+    observed = Observed(y, weight, {"exposure": jnp.ones(N)})
+    models: dict[str, tuple[Likelihood, dict[str, jax.Array]]] = {
+        "ordinal": (OrdinalProbit(num_classes=len(case.at) + 1), {"cutpoints": rows[3]}),
+        "student_t": (StudentT(df=1.0), {"alpha": at[0]}),
+        "counts": (NegativeBinomial(), {"concentration": at[0]}),
+    }
+    likelihood, params = models[case.terms]
+    if case.terms == "student_t":
+        value = 0.5 * case.at[0] * float(weight.sum()) - np.log(np.pi) * float(weight.sum()) - value
+    got = float(likelihood.log_likelihood(observed, eta, params, native=True))
+    sizes = by_row(name, 0.0)[1][0].item() + 10 * float(weight.sum())  # the constant
+    assert abs(got - value) <= 16 * np.finfo(np.float32).eps * case.magnified * sizes
+
+
+@on_kernels
+def test_probit_is_two_classes_on_kernels() -> None:
+    rng = np.random.default_rng(0)
+    y, eta = jnp.asarray(rng.integers(0, 2, N), jnp.float32), jnp.asarray(rng.normal(0, 2, N), jnp.float32)
+    observed = Observed(y, jnp.resize(jnp.asarray([0.0, 1.0, 1.0]), N), {})
+    ours, theirs = (
+        BernoulliProbit().log_likelihood(observed, eta, {}, native=native) for native in (True, False)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @on_kernels

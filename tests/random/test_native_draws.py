@@ -159,7 +159,16 @@ def test_what_the_kernels_do_not_draw_takes_the_usual_way() -> None:
 
 
 GAMMA_SHAPES = jnp.asarray([0.1, 0.3, 0.99, 1.0, 1.5, 3.0, 30.0, 1e4])
-SUM_SHAPES = [(1.0, 0.0), (1.2, 3.0), (1.7, 12.4), (2.0, 12.6), (3.3, 0.5), (12.0, 5.0), (400.5, 2.0), (5.0, 60.0)]
+SUM_SHAPES = [
+    (1.0, 0.0),
+    (1.2, 3.0),
+    (1.7, 12.4),
+    (2.0, 12.6),
+    (3.3, 0.5),
+    (12.0, 5.0),
+    (400.5, 2.0),
+    (5.0, 60.0),
+]
 
 
 def sum_arguments(size: int) -> list[jax.Array]:
@@ -180,7 +189,10 @@ def test_gammas_are_those_of_jax(isa: str) -> None:
 def test_sums_of_gammas_are_those_of_jax(isa: str) -> None:
     """But where one of the first proposals is rejected."""
     key, (b, c) = jax.random.key(0), sum_arguments(5_001)
-    ours, theirs = np.asarray(native.gamma_sums(key, b, c), float), np.asarray(sum_of_gammas(key, b, c), float)
+    ours, theirs = (
+        np.asarray(native.gamma_sums(key, b, c), float),
+        np.asarray(sum_of_gammas(key, b, c), float),
+    )
     different = np.abs(ours / theirs - 1) > 64 * np.finfo(np.float32).eps
     assert different.mean() < 4 / 20
     assert different.any()
@@ -213,7 +225,9 @@ def test_small_and_large_shapes_side_by_side() -> None:
     omega = np.asarray(polya_gamma(jax.random.key(4), b, jnp.full(b.shape, 1.5), native=True), np.float64)
     p_values = {}
     for row, shape in zip(omega, np.asarray(b[:, 0], float), strict=True):
-        p_values |= moment_tests(f"{shape}", row, shape, 1.5) | distribution_tests(f"{shape}", row, shape, 1.5)
+        p_values |= moment_tests(f"{shape}", row, shape, 1.5) | distribution_tests(
+            f"{shape}", row, shape, 1.5
+        )
     assert_no_alarm(p_values)
 
 

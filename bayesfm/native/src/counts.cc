@@ -1,8 +1,8 @@
-// Negative binomial counts: log density and its derivatives by the log of the concentration r; up to a constant,
+// Negative binomial counts: log density and its derivatives by the log of the concentration r,
 //
-//   log Gamma(y + r) - log Gamma(r) - y log(1 + e^-psi) - r log(1 + e^psi),    psi = log mean - log r.
+//   log (Gamma(y + r) / Gamma(r) / y!) - y log(1 + e^-psi) - r log(1 + e^psi),    psi = log mean - log r.
 //
-// The first difference is the sum of log(r + j) over j < y: over all rows, how many have y > j is all that is needed.
+// The first term is the sum of log((r + j) / (1 + j)) over j < y: over all rows, how many have y > j is all that is needed.
 #include <array>
 #include <cmath>
 
@@ -21,8 +21,9 @@ std::array<double, 3> stirling(double x) {
   return {(x - 0.5) * std::log(x) - x + 1 / (12 * x), digamma, trigamma};
 }
 
-// log Gamma(y + r) - log Gamma(r) and two derivatives by log r, of all rows.
-void add_rising(const RowTerms& f, double r, int64_t lo, int64_t hi, double* sums) {
+// The first term and two derivatives by log r, of all rows.
+void add_choose(const RowTerms& f, double r, int64_t lo, int64_t hi, double* sums) {
+  static const double of_table = stirling(kTable + 1.0)[0];
   std::array<double, kTable + 1> weight{};  // by y, the last one of all that are as large or larger
   int most = 0;
   for (int64_t n = lo; n < hi; ++n) {
@@ -34,7 +35,7 @@ void add_rising(const RowTerms& f, double r, int64_t lo, int64_t hi, double* sum
     const double end = f.y[n] + r, start = kTable + r;
     const auto above = stirling(end), below = stirling(start);
     const double first = above[1] - below[1], second = above[2] - below[2];
-    sums[0] += f.weight[n] * (above[0] - below[0]);
+    sums[0] += f.weight[n] * (above[0] - below[0] - stirling(f.y[n] + 1.0)[0] + of_table);
     sums[1] += f.weight[n] * r * first;
     sums[2] += f.weight[n] * r * (first + r * second);
   }
@@ -42,7 +43,7 @@ void add_rising(const RowTerms& f, double r, int64_t lo, int64_t hi, double* sum
   for (int j = most - 1; j >= 0; --j) {
     larger += weight[j + 1];
     const double share = r / (r + j);
-    sums[0] += larger * std::log(r + j);
+    sums[0] += larger * std::log((r + j) / (1 + j));
     sums[1] += larger * share;
     sums[2] += larger * share * (1 - share);
   }
@@ -52,7 +53,7 @@ void add_rising(const RowTerms& f, double r, int64_t lo, int64_t hi, double* sum
 
 void sum_counts(const RowTerms& f, int64_t lo, int64_t hi, double* sums) {
   const double r = std::exp(static_cast<double>(f.at[0]));
-  add_rising(f, r, lo, hi, sums);
+  add_choose(f, r, lo, hi, sums);
   LaneSums lanes(2);
   const Real log_r = real(f.at[0]), R = real(static_cast<float>(r));
   const auto row = [&](int64_t first) {
