@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -114,7 +115,7 @@ class Ordinal(Distribution):
     def mean(self) -> Array:
         """Mean class: the sum over c of the probabilities of c or more."""
         F = LINKS[self.link].cdf
-        return sum(F(self.eta - cut) for cut in self.cutpoints)
+        return reduce(jnp.add, [F(self.eta - cut) for cut in self.cutpoints])
 
     @property
     def variance(self) -> Array:
