@@ -35,7 +35,7 @@ from bayesfm.likelihoods import (
 )
 from bayesfm.model import default_spec
 from benchmarks.machine import describe, table
-from benchmarks.samplers import Problem, sweeper
+from benchmarks.samplers import Problem, alternate, burst_of_ordered_probit, sweeper
 
 OPTIONS: dict[str, Any] = {"num_warmup": 112, "num_samples": 400, "num_chains": 1, "random_state": 0}
 STARS = np.arange(1, 6)
@@ -123,7 +123,7 @@ def messages(data_home: str) -> list[list[object]]:
 
 
 def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
-    """Milliseconds per sweep of each likelihood on the ratings of ML-100k, interleaved."""
+    """Milliseconds per sweep of each likelihood on ML-100k, and of myfm's ordered probit, interleaved."""
     train, _ = load_movielens_100k("ua", data_home=data_home)
     design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
     X, stars = design.to_csr(), train["rating"].to_numpy(float)
@@ -140,12 +140,11 @@ def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
     for name, (likelihood, y) in cases.items():
         problem = Problem(name, design, X, y, [])
         runs[name], _ = sweeper(problem, rank, spec=default_spec(y, rank, likelihood=likelihood))
-    ms: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(15):
-        for name, run in runs.items():
-            ms[name].append(1e3 * run(20) / 20)
-    median = {name: float(np.median(x)) for name, x in ms.items()}
-    return [[name, f"{x:.2f}", f"{x / median['Gaussian']:.1f}"] for name, x in median.items()]
+    groups = [block.num_features for block in design.blocks]
+    theirs = burst_of_ordered_probit(Problem("ordinal probit", design, X, stars - 1, groups), rank)
+    seconds, of_myfm = alternate(runs, theirs, seconds=0.2, rounds=15)
+    seconds["myfm, ordered probit"] = of_myfm
+    return [[name, f"{1e3 * x:.2f}", f"{x / seconds['Gaussian']:.1f}"] for name, x in seconds.items()]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -159,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     parts = ["ratings", "messages", "speed"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     args = parser.parse_args(argv)
-    print(describe("numpyro", "scikit-learn"))
+    print(describe("numpyro", "scikit-learn", "myfm"))
     if "speed" in args.parts:
         print(f"\nML-100k, rank {args.rank}, ms per sweep\n")
         print(table(["likelihood", "ms per sweep", "times Gaussian"], speed(args.data_home, args.rank)))

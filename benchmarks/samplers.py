@@ -17,7 +17,7 @@ from bayesfm.inference import chains
 from bayesfm.inference.gibbs.run import gibbs_kernel
 from bayesfm.model import ModelSpec, default_spec
 
-__all__ = ["Problem", "alternate", "burst_of_myfm", "run_myfm", "sweeper"]
+__all__ = ["Problem", "alternate", "burst_of_myfm", "burst_of_ordered_probit", "run_myfm", "sweeper"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,34 @@ def run_myfm(
 def burst_of_myfm(problem: Problem, rank: int) -> Callable[[int], list[float]]:
     """A function that runs some sweeps and returns the seconds of each but the first."""
     return lambda count: list(np.diff(run_myfm(problem, rank, count + 1, 1)[2]))
+
+
+def burst_of_ordered_probit(problem: Problem, rank: int) -> Callable[[int], list[float]]:
+    """The same of its ordered probit, for classes 0, 1, ...: iterations with one Metropolis step of the cut-points."""
+    import myfm
+
+    X = sparse.csr_matrix(problem.X)
+
+    def burst(count: int) -> list[float]:
+        clock: list[float] = []
+
+        def tick(*_: object) -> tuple[bool, None]:
+            clock.append(time.perf_counter())
+            return False, None
+
+        fm = myfm.MyFMOrderedProbit(rank=rank, random_seed=0)
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            fm.fit(
+                X,
+                problem.y.astype(int),
+                n_iter=count + 1,
+                n_kept_samples=1,
+                group_shapes=problem.groups,
+                callback=tick,
+            )
+        return list(np.diff(clock))
+
+    return burst
 
 
 def sweeper(

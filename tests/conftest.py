@@ -88,3 +88,18 @@ def data_file(data_home: Path) -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(params=("baseline", "avx2", "avx512"))
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kernels of every instruction set that the machine has, one after the other."""
+    from bayesfm import native
+
+    library = native._library()
+    assert library is not None
+    best = library.bayesfm_isa()
+    if library.bayesfm_set_isa(native.ISAS.index(request.param)) < 0:
+        pytest.skip(f"this machine has no {request.param}")
+    assert native.isa() == request.param
+    yield request.param
+    library.bayesfm_set_isa(best)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,18 +28,6 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="built without a 
 
 SIZES = [1, 2, 4, 5, 8, 9, 15, 16, 17, 18, 33, 40, 65]
 """K = rank + 1 around the widths of vectors, tiles and the switch from registers to memory."""
-
-
-@pytest.fixture(params=native.ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    library = native._library()
-    assert library is not None
-    best = library.bayesfm_isa()
-    if library.bayesfm_set_isa(native.ISAS.index(request.param)) < 0:
-        pytest.skip(f"this machine has no {request.param}")
-    assert native.isa() == request.param
-    yield request.param
-    library.bayesfm_set_isa(best)
 
 
 class FieldCase(NamedTuple):

@@ -23,12 +23,14 @@ def draw_stats(
     observed: Observed,
     sites: Mapping[str, Array],
     eta: Float[Array, " n"],
+    *,
+    native: bool = False,
 ) -> dict[str, Array]:
-    """Log joint density ``lp``, log-likelihood, training RMSE."""
+    """Log joint density ``lp``, log-likelihood, training RMSE. ``native``: by compiled kernels where there are some."""
     params = {name: sites[name] for name in spec.likelihood.dims}
     y, weight, rows = observed
     expected = spec.likelihood.distribution(eta, params, rows).mean
-    log_likelihood = spec.likelihood.log_likelihood(observed, eta, params)
+    log_likelihood = spec.likelihood.log_likelihood(observed, eta, params, native=native)
     return {
         "lp": log_joint(spec, groups, sites, log_likelihood),
         "log_likelihood": log_likelihood,

@@ -106,8 +106,13 @@ class Likelihood(ABC):
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> Distribution:
         """Distribution of y given the linear predictor."""
 
-    def log_likelihood(self, observed: Observed, eta: Float[Array, " n"], params: Params) -> Float[Array, ""]:
-        """Sum over rows of weight times log density of y; rows of weight zero count for nothing, whatever their y."""
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density of y; rows of weight zero count for nothing, whatever their y.
+
+        ``native`` says that compiled kernels may be used.
+        """
         log_density = self.distribution(eta, params, observed.rows).log_prob(observed.y)
         return total(jnp.where(observed.weight > 0, observed.weight * log_density, 0.0))
 
@@ -116,9 +121,18 @@ class Likelihood(ABC):
         return {}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
-        """Draw the parameters given eta and y, the augmentation integrated out."""
+        """Draw the parameters given eta and y, the augmentation integrated out.
+
+        ``native`` says that compiled kernels may be used.
+        """
         return params
 
     def augment(

@@ -12,12 +12,13 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
 from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson
-from bayesfm.likelihoods.newton import newton_metropolis
+from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums
 from bayesfm.likelihoods.response import check_whole_numbers
 from bayesfm.sums import total
 
@@ -117,40 +118,48 @@ class NegativeBinomial(_Counts):
         """Negative binomial with mean exposure exp(eta)."""
         return LogNegativeBinomial(eta + jnp.log(rows["exposure"]), params["concentration"])
 
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density, by the kernel of :meth:`update` where it may be used."""
+        if not (native and eta.dtype == jnp.float32):
+            return super().log_likelihood(observed, eta, params)
+        y, weight, rows = observed
+        log_mean, u = eta + jnp.log(rows["exposure"]), jnp.log(params["concentration"])
+        return total(kernels.row_sums("counts", y, weight, log_mean, u[None])[0])
+
     def initial(self, observed: Observed) -> Params:
         """The prior's mean."""
         return {"concentration": jnp.asarray(self.shape / self.rate, observed.y.dtype)}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
         """A Metropolis step in the log of the concentration."""
         y, weight, rows = observed
         log_mean = eta + jnp.log(rows["exposure"])
 
-        def row(u: Array, y: Array, log_mean: Array) -> Array:
-            return LogNegativeBinomial(log_mean, jnp.exp(u)).log_prob(y)
+        def rest(u: Float[Array, " d"]) -> Float[Array, ""]:
+            """Log prior density of u: that of the concentration, and the Jacobian."""
+            return self.log_prior({"concentration": jnp.exp(u[0])}) + u[0]
 
-        def rest(u: Array) -> Array:
-            return self.log_prior({"concentration": jnp.exp(u)}) + u
+        def sums(u: Float[Array, " d"]) -> RowSums:
+            return row_sums("counts", concentration_sums, y, weight, log_mean, u, native=native)
 
-        slope, bend = jax.grad(row), jax.grad(jax.grad(row))
+        def derivatives(u: Float[Array, " d"], S: RowSums) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+            return jax.grad(rest)(u) + S.gradient, jax.hessian(rest)(u) + S.hessian
 
-        def over_rows(values: Float[Array, " n"]) -> Float[Array, ""]:
-            return total(jnp.where(weight > 0, weight * values, 0.0))
-
-        def derivatives(u: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-            first = jax.grad(rest)(u[0]) + over_rows(jax.vmap(slope, (None, 0, 0))(u[0], y, log_mean))
-            second = jax.grad(jax.grad(rest))(u[0]) + over_rows(
-                jax.vmap(bend, (None, 0, 0))(u[0], y, log_mean)
-            )
-            return first[None], second[None, None]
-
-        def log_ratio(u: Float[Array, " d"], new: Float[Array, " d"]) -> Float[Array, ""]:
-            return rest(new[0]) - rest(u[0]) + over_rows(row(new[0], y, log_mean) - row(u[0], y, log_mean))
+        def log_ratio(u: Float[Array, " d"], S: RowSums, new: Float[Array, " d"], S_new: RowSums) -> Array:
+            return rest(new) - rest(u) + S.rise_to(S_new)
 
         u = jnp.log(params["concentration"])[None]
-        return {"concentration": jnp.exp(newton_metropolis(key, u, derivatives, log_ratio)[0])}
+        return {"concentration": jnp.exp(newton_metropolis(key, u, sums, derivatives, log_ratio)[0])}
 
     def augment(
         self,
@@ -168,3 +177,19 @@ class NegativeBinomial(_Counts):
         kappa = 0.5 * weight * (y - r)
         omega, z = polya_gamma_augmentation(key, weight * (y + r), kappa, eta + offset, native=native)
         return omega, z - offset
+
+
+def concentration_sums(
+    y: Float[Array, " n"], weight: Float[Array, " n"], log_mean: Float[Array, " n"], u: Float[Array, " 1"]
+) -> RowSums:
+    """Log-likelihood of a negative binomial model, with derivatives by the log u of the concentration."""
+
+    def row(u: Array, y: Array, log_mean: Array) -> Array:
+        return LogNegativeBinomial(log_mean, jnp.exp(u)).log_prob(y)
+
+    slope = jax.grad(row)
+    first, second = (jax.vmap(f, (None, 0, 0))(u[0], y, log_mean) for f in (slope, jax.grad(slope)))
+    terms, first, second = (
+        jnp.where(weight > 0, weight * x, 0.0) for x in (row(u[0], y, log_mean), first, second)
+    )
+    return RowSums(terms, total(first)[None], total(second)[None, None])

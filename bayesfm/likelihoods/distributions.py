@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -112,8 +113,9 @@ class Ordinal(Distribution):
 
     @property
     def mean(self) -> Array:
-        """Mean class."""
-        return self.probabilities() @ jnp.arange(self.num_classes, dtype=self.cutpoints.dtype)
+        """Mean class: the sum over c of the probabilities of c or more."""
+        F = LINKS[self.link].cdf
+        return reduce(jnp.add, [F(self.eta - cut) for cut in self.cutpoints])
 
     @property
     def variance(self) -> Array:

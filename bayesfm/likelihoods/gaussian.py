@@ -86,7 +86,9 @@ class Gaussian(Likelihood):
         """N(eta, 1/alpha)."""
         return dist.Normal(eta, 1.0 / jnp.sqrt(params["alpha"]))
 
-    def log_likelihood(self, observed: Observed, eta: Float[Array, " n"], params: Params) -> Float[Array, ""]:
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
         """(W log(alpha / 2 pi) - alpha S) / 2, W = sum weight, S = sum weight (y - eta)^2: one pass over the rows."""
         y, weight, _ = observed
         S = total(weight, y, eta, of=weighted_square)
@@ -99,7 +101,13 @@ class Gaussian(Likelihood):
         return {"alpha": (self.a0 + total(weight)) / (self.b0 + total(weight * (y - mean) ** 2))}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
         """alpha | . ~ Gamma((a0 + sum weight)/2, (b0 + sum weight r^2)/2)."""
         y, weight, _ = observed

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-__all__ = ["newton_metropolis", "second_order"]
+from bayesfm import native as kernels
+from bayesfm.sums import total
+
+__all__ = ["RowSums", "newton_metropolis", "row_sums", "second_order"]
 
 SMALL_STEP, SMALL_STEPS = 0.1, 0.2
 """One step in five is short: accepted where the density is no Gaussian, too."""
@@ -18,11 +22,44 @@ FAR_STEP = 0.3
 the largest margin for what is no Gaussian; full Newton steps from the start of a chain were refused for 200 sweeps."""
 
 
+class RowSums(NamedTuple):
+    """What one pass over the rows says of a function at a point: terms that add up to it, its gradient and Hessian.
+
+    Terms are those of the rows, or two numbers, the second one what rounding took from the first. Two sums are compared
+    term by term: as single numbers they have lost their difference.
+    """
+
+    terms: Float[Array, " m"]
+    gradient: Float[Array, " c"]
+    hessian: Float[Array, "c c"]
+
+    def rise_to(self, other: RowSums) -> Float[Array, ""]:
+        """Value there minus value here."""
+        return total(other.terms, self.terms, of=jnp.subtract)
+
+
+def row_sums(
+    terms: str,
+    reference: Callable[[Array, Array, Array, Array], RowSums],
+    y: Float[Array, " n"],
+    weight: Float[Array, " n"],
+    eta: Float[Array, " n"],
+    at: Float[Array, " c"],
+    *,
+    native: bool,
+) -> RowSums:
+    """``reference(y, weight, eta, at)``, in float32 by the compiled kernel of that name where ``native`` allows it."""
+    if native and at.dtype == jnp.float32:
+        return RowSums(*kernels.row_sums(terms, y, weight, eta, at))
+    return reference(y, weight, eta, at)
+
+
 def newton_metropolis(
     key: Key[Array, ""],
     u: Float[Array, " d"],
-    derivatives: Callable[[Float[Array, " d"]], tuple[Float[Array, " d"], Float[Array, "d d"]]],
-    log_ratio: Callable[[Float[Array, " d"], Float[Array, " d"]], Float[Array, ""]],
+    sums: Callable[[Float[Array, " d"]], RowSums],
+    derivatives: Callable[[Float[Array, " d"], RowSums], tuple[Float[Array, " d"], Float[Array, "d d"]]],
+    log_ratio: Callable[[Float[Array, " d"], RowSums, Float[Array, " d"], RowSums], Float[Array, ""]],
 ) -> Float[Array, " d"]:
     """One Metropolis-Hastings step from u, proposed from the Gaussian that agrees with the density at u.
 
@@ -37,12 +74,14 @@ def newton_metropolis(
     key : typed key
     u : array of shape (d,)
         Present value, unconstrained.
+    sums : callable
+        u -> S, what the rows say at u: called at u and at the proposal.
     derivatives : callable
-        u -> gradient (d,) and Hessian (d, d) of the log density; how exactly does not matter, as long as it is a
+        (u, S) -> gradient (d,) and Hessian (d, d) of the log density; how exactly does not matter, as long as it is a
         function of u alone.
     log_ratio : callable
-        (u, u') -> log density at u' minus log density at u. The difference is what is asked for, because sums over many
-        rows have lost it.
+        (u, S, u', S') -> log density at u' minus log density at u. The difference is what is asked for, because sums
+        over many rows have lost it.
 
     Returns
     -------
@@ -55,9 +94,11 @@ def newton_metropolis(
     key_step, key_noise, key_accept = jax.random.split(key, 3)
     s = jnp.where(jax.random.uniform(key_step) < SMALL_STEPS, SMALL_STEP, 1.0)
 
-    def gaussian(u: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"], Float[Array, " d"]]:
+    def gaussian(
+        u: Float[Array, " d"], S: RowSums
+    ) -> tuple[Float[Array, " d"], Float[Array, "d d"], Float[Array, " d"]]:
         """Mean, axes, and precisions along these, of the proposal from u."""
-        gradient, hessian = derivatives(u)
+        gradient, hessian = derivatives(u, S)
         values, vectors = jnp.linalg.eigh(-hessian)
         values = jnp.maximum(jnp.abs(values), 1e-4 * jnp.max(jnp.abs(values)) + 1e-6)
         along = vectors.T @ gradient
@@ -69,11 +110,13 @@ def newton_metropolis(
         away = vectors.T @ (x - mean)
         return 0.5 * jnp.sum(jnp.log(values)) - 0.5 * jnp.sum(values * away**2)
 
-    there = gaussian(u)
+    S = sums(u)
+    there = gaussian(u, S)
     noise = jax.random.normal(key_noise, u.shape, u.dtype)
     proposal = there[0] + there[1] @ (noise / jnp.sqrt(there[2]))
-    back = gaussian(proposal)
-    log_accept = log_ratio(u, proposal) + log_proposal(u, *back) - log_proposal(proposal, *there)
+    S_new = sums(proposal)
+    back = gaussian(proposal, S_new)
+    log_accept = log_ratio(u, S, proposal, S_new) + log_proposal(u, *back) - log_proposal(proposal, *there)
     accept = jnp.log(jax.random.uniform(key_accept, dtype=u.dtype)) < log_accept  # False for NaN
     return jnp.where(accept, proposal, u)
 

@@ -13,11 +13,12 @@ import numpyro.distributions as dist
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.distributions import LINKS, InducedDirichlet, Ordinal, class_edges
-from bayesfm.likelihoods.newton import newton_metropolis, second_order
+from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
 from bayesfm.likelihoods.response import check_zero_one_weight
 from bayesfm.random import truncated_normal
 from bayesfm.sums import total
@@ -167,11 +168,24 @@ class OrdinalProbit(_Ordinal):
         check_zero_one_weight("OrdinalProbit", weight, "repeat the rows")
         return super().validate(y, weight, rows)
 
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density, by the kernel of :meth:`update` where it may be used."""
+        if not (native and eta.dtype == jnp.float32):
+            return super().log_likelihood(observed, eta, params)
+        return total(kernels.row_sums("ordinal", *observed[:2], eta, params["cutpoints"])[0])
+
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
         """A Metropolis step in the first cut-point and the logs of the gaps, the latent variables integrated out."""
-        y, weight, _ = observed
         prior = self.prior()["cutpoints"]
 
         def cutpoints_of(u: Float[Array, " c"]) -> Float[Array, " c"]:
@@ -181,22 +195,23 @@ class OrdinalProbit(_Ordinal):
             """Log prior density of u: that of the cut-points, and the Jacobian of the gaps."""
             return prior.log_prob(cutpoints_of(u)) + jnp.sum(u[1:])
 
-        def derivatives(u: Float[Array, " c"]) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
-            cut = cutpoints_of(u)
-            taylor = second_order(cut, *cutpoint_derivatives(y, weight, eta, cut))
+        def sums(u: Float[Array, " c"]) -> RowSums:
+            return row_sums("ordinal", cutpoint_sums, *observed[:2], eta, cutpoints_of(u), native=native)
+
+        def derivatives(u: Float[Array, " c"], S: RowSums) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
+            taylor = second_order(cutpoints_of(u), S.gradient, S.hessian)
 
             def f(u: Float[Array, " c"]) -> Float[Array, ""]:
                 return rest(u) + taylor(cutpoints_of(u))
 
             return jax.grad(f)(u), jax.hessian(f)(u)
 
-        def log_ratio(u: Float[Array, " c"], new: Float[Array, " c"]) -> Float[Array, ""]:
-            before, after = (log_probabilities(y, eta, cutpoints_of(x)) for x in (u, new))
-            return rest(new) - rest(u) + total(jnp.where(weight > 0, weight * (after - before), 0.0))
+        def log_ratio(u: Float[Array, " c"], S: RowSums, new: Float[Array, " c"], S_new: RowSums) -> Array:
+            return rest(new) - rest(u) + S.rise_to(S_new)
 
         cut = params["cutpoints"]
         u = jnp.concatenate([cut[:1], jnp.log(jnp.diff(cut))])
-        return {"cutpoints": cutpoints_of(newton_metropolis(key, u, derivatives, log_ratio))}
+        return {"cutpoints": cutpoints_of(newton_metropolis(key, u, sums, derivatives, log_ratio))}
 
     def augment(
         self,
@@ -220,10 +235,10 @@ def log_probabilities(
     return lax.optimization_barrier(Ordinal(eta, cutpoints).log_prob(y))
 
 
-def cutpoint_derivatives(
+def cutpoint_sums(
     y: Float[Array, " n"], weight: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
-) -> tuple[Float[Array, " c"], Float[Array, "c c"]]:
-    """Gradient and Hessian of the log-likelihood by the cut-points of a probit model.
+) -> RowSums:
+    """Log-likelihood of a probit model, with gradient and Hessian by the cut-points.
 
     With p = Phi(b) - Phi(a), A = phi(a)/p and B = phi(b)/p the derivatives of log p are B by the upper cut-point, -A
     by the lower one, -b B - B^2, a A - A^2 and A B.
@@ -237,4 +252,5 @@ def cutpoint_derivatives(
     of_class = (y.astype(jnp.int32)[:, None] == jnp.arange(len(cutpoints) + 1)).astype(terms.dtype)
     up, down, up2, down2, both = jnp.matmul(terms, of_class, precision=lax.Precision.HIGHEST)
     off = jnp.diag(both[1:-1], 1)
-    return up[:-1] + down[1:], jnp.diag(up2[:-1] + down2[1:]) + off + off.T
+    curvature = jnp.diag(up2[:-1] + down2[1:]) + off + off.T
+    return RowSums(jnp.where(weight > 0, weight * log_p, 0.0), up[:-1] + down[1:], curvature)

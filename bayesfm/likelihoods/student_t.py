@@ -13,10 +13,11 @@ import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native as kernels
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.newton import newton_metropolis, second_order
+from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
 from bayesfm.likelihoods.response import check_real_response, spread
 from bayesfm.random import gamma
 from bayesfm.sums import total
@@ -98,6 +99,17 @@ class StudentT(Likelihood):
         """Student's t around eta with scale alpha^(-1/2)."""
         return dist.StudentT(self._df(params), eta, 1.0 / jnp.sqrt(params["alpha"]))
 
+    def log_likelihood(
+        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+    ) -> Float[Array, ""]:
+        """Sum over rows of weight times log density, by the kernel of :meth:`update` where it may be used."""
+        if not (native and eta.dtype == jnp.float32):
+            return super().log_likelihood(observed, eta, params)
+        df, alpha = self._df(params), params["alpha"]
+        S = total(kernels.row_sums("student_t", *observed[:2], eta, jnp.log(alpha / df)[None])[0])
+        constant = log_constant(df) + 0.5 * jnp.log(alpha / (jnp.pi * df))
+        return total(observed.weight) * constant - 0.5 * (df + 1) * S
+
     def initial(self, observed: Observed) -> Params:
         """The precision of y around its mean; df = 5."""
         y, weight, _ = observed
@@ -106,14 +118,20 @@ class StudentT(Likelihood):
         return {"alpha": alpha} if self.df is not None else {"alpha": alpha, "df": jnp.full_like(alpha, 5.0)}
 
     def update(
-        self, key: Key[Array, ""], observed: Observed, eta: Float[Array, " n"], params: Params
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        eta: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
     ) -> Params:
         """A Metropolis step in log alpha (and log df), tau integrated out.
 
         All rows enter through S = sum c log(1 + alpha r^2 / df) and its derivatives by log alpha - log df.
         """
         y, weight, _ = observed
-        W, r2 = total(weight), (y - eta) ** 2
+        W = total(weight)
 
         def params_of(u: Float[Array, " d"]) -> Params:
             return (
@@ -126,37 +144,31 @@ class StudentT(Likelihood):
             """What does not depend on the rows, the Jacobian included."""
             own = params_of(u)
             df = self._df(own)
-            constant = gammaln(0.5 * (df + 1)) - gammaln(0.5 * df) + 0.5 * jnp.log(own["alpha"] / df)
+            constant = log_constant(df) + 0.5 * jnp.log(own["alpha"] / df)
             return self.log_prior(own) + jnp.sum(u) + W * constant
 
         def log_scale(u: Float[Array, " d"]) -> Float[Array, ""]:
             own = params_of(u)
             return jnp.log(own["alpha"]) - jnp.log(self._df(own))
 
-        def derivatives(u: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-            x = log_scale(u)
-            S = total(weight, r2, of=lambda c, r2: c * jnp.log1p(jnp.exp(x) * r2))
-            S1 = total(weight, r2, of=lambda c, r2: c * _share(jnp.exp(x) * r2))
-            S2 = total(weight, r2, of=lambda c, r2: c * _share(jnp.exp(x) * r2) / (1 + jnp.exp(x) * r2))
-            taylor = second_order(x[None], S1[None], S2[None, None])
+        def sums(u: Float[Array, " d"]) -> RowSums:
+            return row_sums("student_t", scale_sums, y, weight, eta, log_scale(u)[None], native=native)
+
+        def derivatives(u: Float[Array, " d"], S: RowSums) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+            value, taylor = total(S.terms), second_order(log_scale(u)[None], S.gradient, S.hessian)
 
             def f(u: Float[Array, " d"]) -> Float[Array, ""]:
-                return rest(u) - 0.5 * (self._df(params_of(u)) + 1) * (S + taylor(log_scale(u)[None]))
+                return rest(u) - 0.5 * (self._df(params_of(u)) + 1) * (value + taylor(log_scale(u)[None]))
 
             return jax.grad(f)(u), jax.hessian(f)(u)
 
-        def log_ratio(u: Float[Array, " d"], new: Float[Array, " d"]) -> Float[Array, ""]:
-            a, b = jnp.exp(log_scale(u)), jnp.exp(log_scale(new))
+        def log_ratio(u: Float[Array, " d"], S: RowSums, new: Float[Array, " d"], S_new: RowSums) -> Array:
             df, new_df = self._df(params_of(u)), self._df(params_of(new))
-
-            def term(c: Array, r2: Array) -> Array:
-                before, after = jnp.log1p(a * r2), jnp.log1p(b * r2)
-                return 0.5 * c * ((df + 1) * (before - after) - (new_df - df) * after)
-
-            return rest(new) - rest(u) + total(weight, r2, of=term)
+            rows = (df + 1) * S.rise_to(S_new) + (new_df - df) * total(S_new.terms)
+            return rest(new) - rest(u) - 0.5 * rows
 
         u = jnp.log(jnp.stack([params[name] for name in self.dims]))
-        return params_of(newton_metropolis(key, u, derivatives, log_ratio))
+        return params_of(newton_metropolis(key, u, sums, derivatives, log_ratio))
 
     def augment(
         self,
@@ -171,9 +183,22 @@ class StudentT(Likelihood):
         y, weight, _ = observed
         df, alpha = self._df(params), params["alpha"]
         shape = 0.5 * weight * (df + 1)
-        T = gamma(key, jnp.where(weight > 0, shape, 1.0)) / (0.5 * (df + alpha * (y - eta) ** 2))
+        T = gamma(key, jnp.where(weight > 0, shape, 1.0), native=native) / (
+            0.5 * (df + alpha * (y - eta) ** 2)
+        )
         return jnp.where(weight > 0, alpha * T, 0.0), y
 
 
-def _share(q: Array) -> Array:
-    return q / (1 + q)
+def log_constant(df: Float[Array, ""]) -> Float[Array, ""]:
+    """log Gamma((df + 1) / 2) - log Gamma(df / 2)."""
+    return gammaln(0.5 * (df + 1)) - gammaln(0.5 * df)
+
+
+def scale_sums(
+    y: Float[Array, " n"], weight: Float[Array, " n"], eta: Float[Array, " n"], x: Float[Array, " 1"]
+) -> RowSums:
+    """S(x) = sum c log(1 + e^x r^2) with its derivatives."""
+    q = jnp.exp(x[0]) * (y - eta) ** 2
+    S1 = total(weight, q, of=lambda c, q: c * (q / (1 + q)))
+    S2 = total(weight, q, of=lambda c, q: c * (q / (1 + q)) / (1 + q))
+    return RowSums(weight * jnp.log1p(q), S1[None], S2[None, None])

@@ -26,12 +26,15 @@ __all__ = [
     "as_table",
     "available",
     "can_draw",
+    "gamma",
+    "gamma_sums",
     "group_moments",
     "isa",
     "linear_predictor",
     "move_residual",
     "polya_gamma",
     "row_information",
+    "row_sums",
     "standard_normal",
     "summarize",
     "table_stride",
@@ -43,7 +46,8 @@ __all__ = [
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIX = {"float32": "f32", "float64": "f64"}
-_DRAWS = ("normals", "polya_gammas", "truncated_normals")
+_DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
+_SUMS = ("counts", "ordinal", "student_t")
 _FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
 
 
@@ -59,7 +63,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(str(found[0]))
     names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in _SUFFIX.values()]
-    for name in (*names, *(f"bayesfm_{draw}_f32" for draw in _DRAWS)):
+    for name in (*names, *(f"bayesfm_{single}_f32" for single in (*_DRAWS, *_SUMS))):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return library
 
@@ -117,10 +121,43 @@ def truncated_normal(
     )
 
 
+def gamma(key: Key[Array, ""], shape: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Gamma(shape, rate 1), where :func:`can_draw`; see ``bayesfm.random``, whose bits these are."""
+    out = jax.ShapeDtypeStruct((shape.size,), jnp.float32)
+    return _call("gammas", jnp.float32, out)(jax.random.key_data(key), shape.ravel()).reshape(shape.shape)
+
+
+def gamma_sums(
+    key: Key[Array, ""], b: Float[Array, "*shape"], c: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """PG(b, c) for b >= 1, where :func:`can_draw`; see ``bayesfm/random/gamma_sums.py``."""
+    out = jax.ShapeDtypeStruct((c.size,), jnp.float32)
+    draws = _call("gamma_sums", jnp.float32, out)(jax.random.key_data(key), b.ravel(), c.ravel())
+    return draws.reshape(c.shape)
+
+
 def polya_gamma(key: Key[Array, ""], c: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """PG(1, c), where :func:`can_draw`; see ``bayesfm.random``."""
     out = jax.ShapeDtypeStruct((c.size,), jnp.float32)
     return _call("polya_gammas", jnp.float32, out)(jax.random.key_data(key), c.ravel()).reshape(c.shape)
+
+
+def row_sums(
+    terms: str,
+    y: Float[Array, " n"],
+    weight: Float[Array, " n"],
+    eta: Float[Array, " n"],
+    at: Float[Array, " d"],
+) -> tuple[Float[Array, " 2"], Float[Array, " d"], Float[Array, "d d"]]:
+    """Sum over rows of weight times ``terms`` ("ordinal", "student_t", "counts"), its gradient and Hessian by ``at``.
+
+    In float32, added up in float64: the sum comes as two numbers, the second one what the first has rounded off. Rows
+    of weight zero count for nothing. See ``src/row_sums.h``.
+    """
+    d = at.shape[0]
+    shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2,), (d,), (d, d)))
+    value, gradient, hessian = _call(terms, at.dtype, shapes)(y, weight, eta, at)
+    return value, gradient, hessian
 
 
 def update_field(

@@ -1,11 +1,11 @@
-"""PG(m, c) for m = 0, 1, 2, ... by its sum of gammas, with a remainder that has the right first three cumulants.
+"""PG(b, c) for real b >= 1 by its sum of gammas, with a remainder that has the right first three cumulants.
 
-    PG(m, c) = (1 / 2 pi^2) sum_k G_k / ((k - 1/2)^2 + a^2),        G_k ~ Gamma(m),  a = |c| / 2 pi.
+    PG(b, c) = (1 / 2 pi^2) sum_k G_k / ((k - 1/2)^2 + a^2),        G_k ~ Gamma(b),  a = |c| / 2 pi.
 
 The first TERMS of the sum are drawn. The mean of the rest is known, since that of the sum is. Its higher cumulants are
-m (j - 1)! (2 pi^2)^-j T_j with T_j = sum_{k > N} ((k - 1/2)^2 + a^2)^-j, by the Euler-Maclaurin formula (or Poisson's
+b (j - 1)! (2 pi^2)^-j T_j with T_j = sum_{k > N} ((k - 1/2)^2 + a^2)^-j, by the Euler-Maclaurin formula (or Poisson's
 where N is zero). A shifted inverse Gaussian variable has the same mean, variance and third cumulant. Its fourth is 7 %
-too small at c = 0, and right for large c, where PG(m, c) itself becomes inverse Gaussian: from STRAIGHT on the whole
+too small at c = 0, and right for large c, where PG(b, c) itself becomes inverse Gaussian: from STRAIGHT on the whole
 sum counts as rest.
 """
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from bayesfm.random.gamma import ONE_IN, attempt
 from bayesfm.random.rejection import by_rejection
 from bayesfm.random.tails import polynomial, uniform_pair
 
@@ -26,7 +27,7 @@ TERMS = 4
 """Gammas drawn before the remainder."""
 
 STRAIGHT = 12.5
-"""|c| from which PG(m, c) is drawn as remainder alone: it is inverse Gaussian up to terms of exp(-|c|)."""
+"""|c| from which PG(b, c) is drawn as remainder alone: it is inverse Gaussian up to terms of exp(-|c|)."""
 
 # int_0^1 (sin(p s) / p)^2 ds and int_0^1 (sin(p s) / p)^4 ds as polynomials in p^2, to 3e-11 and 1e-9 for p <= pi / 2.
 _SQUARES = (
@@ -51,19 +52,17 @@ _FOURTHS = (
 
 
 def sum_of_gammas(
-    key: Key[Array, ""], m: Float[Array, "*shape"], c: Float[Array, "*shape"]
+    key: Key[Array, ""], b: Float[Array, "*shape"], c: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """PG(m, c) for whole m >= 0 and c >= 0."""
+    """PG(b, c) for b >= 1 and c >= 0."""
     key_gamma, key_rest = jax.random.split(key)
-    many = jnp.maximum(m, 1)
     drawn = c < STRAIGHT
     scales = [jnp.where(drawn, s, 0) for s in _scales(c)]
     mean = _mean(c) - sum(scales)
     centre, shape = _remainder(drawn, c)
-    rest = _inverse_gaussian(key_rest, many * centre, many * many * shape)
-    gammas = _gamma(key_gamma, many, TERMS)
-    total = many * (mean - centre) + rest + sum(s * g for s, g in zip(scales, gammas, strict=True))
-    return jnp.where(m > 0, total, 0)
+    rest = _inverse_gaussian(key_rest, b * centre, b * b * shape)
+    gammas = by_rejection(key_gamma, attempt, [jnp.broadcast_to(b, (TERMS, *b.shape))], ONE_IN)
+    return b * (mean - centre) + rest + sum(s * g for s, g in zip(scales, gammas, strict=True))
 
 
 def _scales(c: Float[Array, "*shape"]) -> list[Float[Array, "*shape"]]:
@@ -80,7 +79,7 @@ def _mean(c: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def _remainder(
     drawn: Bool[Array, "*shape"], c: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Mean and shape parameter of the inverse Gaussian variable that is shifted, for m = 1.
+    """Mean and shape parameter of the inverse Gaussian variable that is shifted, for b = 1.
 
     With x = a cot(angle) the integral of (x^2 + a^2)^-j over x > N is q^(2j - 1) times that of
     (sin(p s) / p)^(2j - 2) over 0 < s < 1, where p = arctan(a / N) and q = p / a. What is computed is T_j q^(1 - 2j),
@@ -112,19 +111,3 @@ def _inverse_gaussian(key: Key[Array, ""], mean: Array, shape: Array) -> Array:
     g = 1 + v + jnp.sqrt(v * (v + 2))
     u, _ = uniform_pair(key_root, mean.shape, mean.dtype)
     return mean * jnp.where(u * (1 + g) <= g, 1 / g, g)
-
-
-def _gamma(key: Key[Array, ""], shape: Float[Array, "*shape"], count: int) -> Float[Array, "count *shape"]:
-    """Gammas of shape parameters >= 1 (Marsaglia & Tsang 2000)."""
-
-    def attempt(key: Key[Array, ""], shape: Array) -> tuple[Array, Array]:
-        key_normal, key_accept = jax.random.split(key)
-        d = shape - 1 / 3
-        normal = jax.random.normal(key_normal, d.shape, d.dtype)
-        u, _ = uniform_pair(key_accept, d.shape, d.dtype)
-        w = jnp.maximum(normal / jnp.sqrt(9 * d), -0.9999)  # log u is never small enough beyond
-        growth = w * (3 + w * (3 + w))  # (1 + w)^3 - 1
-        rejected = jnp.log(u) > normal * normal / 2 + d * (3 * jnp.log1p(w) - growth)
-        return d * (1 + growth), rejected
-
-    return by_rejection(key, attempt, [jnp.broadcast_to(shape, (count, *shape.shape))], 16)

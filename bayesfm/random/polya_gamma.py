@@ -1,8 +1,7 @@
 """Polya-Gamma variables PG(b, c) (Polson, Scott & Windle 2013), for any real b >= 0 and any c.
 
-With m = ceil(b) - 1 and h = b - m, PG(b, c) is the sum of independent PG(h, c), 0 < h <= 1, and PG(m, c).
-
-**PG(h, c) = X / 4 by rejection.** The density of X has an alternating series around zero (Biane, Pitman & Yor 2001):
+**PG(h, c) = X / 4 for 0 < h <= 1 by rejection.** The density of X has an alternating series around zero (Biane, Pitman
+& Yor 2001):
 
     f(x) e^{-z^2 x / 2},  z = |c| / 2,   f(x) = L(x) A(x),   L(x) = 2^h h (2 pi x^3)^(-1/2) e^{-h^2 / 2x},
     A(x) = sum_n (-1)^n (2n + h) / h  Gamma(n + h) / (Gamma(h) n!)  e^{-2n (n + h) / x} .
@@ -17,7 +16,7 @@ ratios R, and the hazard solver of the truncated normals works on
 
     D(tau) = phi(tau) (R(tau) +- R(sqrt(tau^2 + 4 h z))),    + for y = tau, - for y = -tau (from the other end).
 
-**PG(m, c)** is a sum of gammas, see ``gamma_sums.py``.
+**PG(b, c) for b > 1** is a sum of gammas, see ``gamma_sums.py``.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from bayesfm import native as kernels
@@ -56,8 +56,8 @@ def polya_gamma(
     c : array
         Tilt, of either sign.
     native : bool
-        Draw by the compiled kernel for the CPU: where b is the number 1, in float32 and with threefry keys, other cases
-        take the usual way. But for what is rejected, one in 1,500, the draws are the same up to rounding.
+        Draw by the compiled kernels for the CPU: where b is the number 1 or above 1, in float32 and with threefry keys,
+        other cases take the usual way. But for what is rejected the draws are the same up to rounding.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def polya_gamma(
 
     Notes
     -----
-    For b <= 1 the law is exact up to rounding. For b > 1 one part of the sum is exact, and the distribution function of
-    the other differs from that of PG(m, c) by at most 2.1e-5 / sqrt(m) (near |c| = 12; by 1e-6 where |c| <= 2):
-    found by Fourier inversion of both characteristic functions.
+    For b <= 1 the law is exact up to rounding. For b > 1 the distribution function differs from that of PG(b, c) by at
+    most 2.1e-5 / sqrt(b) (near |c| = 12; by 1e-6 where |c| <= 2): found by Fourier inversion of both characteristic
+    functions.
 
     References
     ----------
@@ -94,16 +94,22 @@ def polya_gamma(
     b, z = jnp.broadcast_arrays(jnp.asarray(b, dtype), jnp.abs(jnp.asarray(c, dtype)) / 2)
     if one and native and kernels.can_draw(key, dtype):
         return kernels.polya_gamma(key, 2 * z)
-    return _first(key, None, z) if one else _any(key, b, z, whole)
+    return _first(key, None, z) if one else _any(key, b, z, whole, native)
 
 
-@partial(jax.jit, static_argnames="whole")
-def _any(key: Key[Array, ""], b: Array, z: Array, whole: bool) -> Array:
+@partial(jax.jit, static_argnames=("whole", "native"))
+def _any(key: Key[Array, ""], b: Array, z: Array, whole: bool, native: bool) -> Array:
     """PG(b, 2z); ``whole`` says that b has no fractions."""
-    key_first, key_rest = jax.random.split(key)
-    m = jnp.ceil(jnp.maximum(b, 1)) - 1
-    h = None if whole else jnp.clip(b - m, 1e-12, 1)  # the square of a smaller one is lost
-    omega = _first(key_first, h, z) + sum_of_gammas(key_rest, m, 2 * z)
+    key_small, key_large = jax.random.split(key)
+    large = b > 1
+    draw = kernels.gamma_sums if native and kernels.can_draw(key, b.dtype) else sum_of_gammas
+    omega = draw(key_large, jnp.where(large, b, 1), 2 * z)
+
+    def with_small() -> Array:
+        h = None if whole else jnp.clip(b, 1e-12, 1)  # the square of a smaller one is lost
+        return jnp.where(large, omega, _first(key_small, h, z))
+
+    omega = lax.cond(jnp.all(large), lambda: omega, with_small)
     return jnp.where(b > 0, omega, jnp.where(b == 0, 0, jnp.nan))
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from bayesfm import native
-from bayesfm.random import polya_gamma, truncated_normal
-from tests.random.references import truncated_cdf
+from bayesfm.random import gamma, polya_gamma, truncated_normal
+from bayesfm.random.gamma_sums import sum_of_gammas
+from tests.random.references import truncated_cdf, uniform_tests
 from tests.random.test_polya_gamma import (
     TILTS,
     distribution_tests,
@@ -26,17 +27,6 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="built without a 
 
 REJECTED = 1 / 1400
 """Share of rejected proposals for PG(1, 0), where it is largest."""
-
-
-@pytest.fixture(params=native.ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    library = native._library()
-    assert library is not None
-    best = library.bayesfm_isa()
-    if library.bayesfm_set_isa(native.ISAS.index(request.param)) < 0:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    library.bayesfm_set_isa(best)
 
 
 def truncated_arguments(size: int) -> list[jax.Array]:
@@ -166,3 +156,112 @@ def test_what_the_kernels_do_not_draw_takes_the_usual_way() -> None:
     assert polya_gamma(key, 1, jnp.zeros((2, 0)), native=True).shape == (2, 0)
     assert native.can_draw(key, jnp.float32)
     assert not native.can_draw(key, jnp.float64)
+
+
+GAMMA_SHAPES = jnp.asarray([0.1, 0.3, 0.99, 1.0, 1.5, 3.0, 30.0, 1e4])
+SUM_SHAPES = [
+    (1.0, 0.0),
+    (1.2, 3.0),
+    (1.7, 12.4),
+    (2.0, 12.6),
+    (3.3, 0.5),
+    (12.0, 5.0),
+    (400.5, 2.0),
+    (5.0, 60.0),
+]
+
+
+def sum_arguments(size: int) -> list[jax.Array]:
+    return [jnp.asarray(np.array(SUM_SHAPES)[:, [i]] * np.ones(size), jnp.float32) for i in range(2)]
+
+
+def test_gammas_are_those_of_jax(isa: str) -> None:
+    """But where the first proposal is rejected."""
+    key, shape = jax.random.key(0), jnp.tile(GAMMA_SHAPES, (5_001, 1)).T
+    ours, theirs = (np.asarray(gamma(key, shape, native=native), np.float64) for native in (True, False))
+    # A small shape takes the power 1 / shape of a rounded uniform.
+    eps = 64 * np.finfo(np.float32).eps * np.maximum(1, 1 / np.asarray(GAMMA_SHAPES))[:, None]
+    different = np.abs(ours - theirs) > eps * theirs + np.finfo(np.float32).tiny
+    assert different.mean() < 1 / 20
+    assert different.any()
+
+
+def test_sums_of_gammas_are_those_of_jax(isa: str) -> None:
+    """But where one of the first proposals is rejected."""
+    key, (b, c) = jax.random.key(0), sum_arguments(5_001)
+    ours, theirs = (
+        np.asarray(native.gamma_sums(key, b, c), float),
+        np.asarray(sum_of_gammas(key, b, c), float),
+    )
+    different = np.abs(ours / theirs - 1) > 64 * np.finfo(np.float32).eps
+    assert different.mean() < 4 / 20
+    assert different.any()
+
+
+def test_gammas_have_their_law(isa: str) -> None:
+    """Those of every shape, and the ones by themselves whose first proposal was rejected."""
+    size = 40_000
+    shape = jnp.tile(GAMMA_SHAPES, (size, 1)).T
+    x = np.asarray(gamma(jax.random.key(1), shape, native=True), np.float64)
+    p_values = {}
+    for row, a in zip(x, GAMMA_SHAPES.tolist(), strict=True):
+        p_values |= uniform_tests(f"{a:g}", stats.gamma(a).cdf(row))
+    assert_no_alarm(p_values)
+
+
+def test_sums_of_gammas_have_their_law(isa: str) -> None:
+    b, c = sum_arguments(60_000)
+    omega = np.asarray(polya_gamma(jax.random.key(1), b, c, native=True), np.float64)
+    p_values = {}
+    for row, (shape, tilt) in zip(omega, SUM_SHAPES, strict=True):
+        name = f"{shape}, {tilt}"
+        p_values |= moment_tests(name, row, shape, tilt) | distribution_tests(name, row, shape, tilt)
+    assert_no_alarm(p_values)
+
+
+def test_small_and_large_shapes_side_by_side() -> None:
+    """What is no larger than one is drawn by the rejection in JAX."""
+    b = jnp.tile(jnp.asarray([0.4, 1.0, 1.0001, 7.5]), (40_000, 1)).T
+    omega = np.asarray(polya_gamma(jax.random.key(4), b, jnp.full(b.shape, 1.5), native=True), np.float64)
+    p_values = {}
+    for row, shape in zip(omega, np.asarray(b[:, 0], float), strict=True):
+        p_values |= moment_tests(f"{shape}", row, shape, 1.5) | distribution_tests(
+            f"{shape}", row, shape, 1.5
+        )
+    assert_no_alarm(p_values)
+
+
+def test_extreme_shapes(isa: str) -> None:
+    shape = jnp.asarray(np.logspace(-30, 18, 400), jnp.float32)
+    x = np.asarray(gamma(jax.random.key(0), shape, native=True))
+    assert np.isfinite(x).all()
+    assert (x >= 0).all()
+    b, c = (x.ravel() for x in jnp.meshgrid(jnp.logspace(0, 9, 40), jnp.logspace(-30, 15, 40)))
+    omega = np.asarray(polya_gamma(jax.random.key(0), b, c, native=True))
+    assert np.isfinite(omega).all()
+    assert (omega > 0).all()
+    nan = jnp.asarray([jnp.nan, 2.0])
+    for draw in (
+        gamma(jax.random.key(0), nan, native=True),
+        native.gamma_sums(jax.random.key(0), nan, jnp.ones(2)),
+        native.gamma_sums(jax.random.key(0), jnp.full(2, 2.0), nan),
+    ):
+        np.testing.assert_array_equal(np.isnan(draw), [True, False])
+
+
+def test_gammas_do_not_depend_on_their_neighbours(isa: str) -> None:
+    key, shape = jax.random.key(3), jnp.linspace(0.5, 3.0, 9_000)
+    long = gamma(key, shape, native=True)
+    np.testing.assert_array_equal(gamma(key, shape[:4_003], native=True), long[:4_003])
+    others = jnp.where(jnp.arange(9_000) % 3 == 0, shape, 1.0)
+    np.testing.assert_array_equal(gamma(key, others, native=True)[::3], long[::3])
+
+
+def test_vmap_of_gammas_is_a_loop() -> None:
+    keys, shape = jax.random.split(jax.random.key(0), 3), jnp.linspace(1.0, 4.0, 3_000)
+    tilts = jnp.stack([jnp.zeros(3_000), jnp.linspace(0, 20, 3_000), jnp.ones(3_000)])
+    together = jax.vmap(lambda k: gamma(k, shape, native=True))(keys)
+    np.testing.assert_array_equal(together, [gamma(k, shape, native=True) for k in keys])
+    together = jax.vmap(lambda k, c: native.gamma_sums(k, shape, c))(keys, tilts)
+    one_by_one = [native.gamma_sums(k, shape, c) for k, c in zip(keys, tilts, strict=True)]
+    np.testing.assert_array_equal(together, one_by_one)

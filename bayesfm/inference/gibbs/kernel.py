@@ -57,7 +57,9 @@ class GibbsKernel:
     def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
         sites, data = to_sites(state, self.data.layout), self.data
-        stats = draw_stats(self.spec, data.layout.group, data.observed, sites, state.eta)
+        stats = draw_stats(
+            self.spec, data.layout.group, data.observed, sites, state.eta, native=data.layout.native
+        )
         sites["eta"] = state.eta[self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 

@@ -60,7 +60,7 @@ def sweep(
     likelihood, observed = spec.likelihood, data.observed
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
-    params = likelihood.update(k_params, observed, eta, state.params)
+    params = likelihood.update(k_params, observed, eta, state.params, native=data.layout.native)
     omega, z = likelihood.augment(k_augment, observed, eta, params, native=data.layout.native)
 
     w0 = state.w0

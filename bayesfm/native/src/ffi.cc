@@ -339,6 +339,77 @@ ffi::Error polya_gammas(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Rema
   return ffi::Error::Success();
 }
 
+ffi::Error gammas(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto shape = a.in<float>(1, "the shapes", {kAny});
+  const auto out = a.out<float>(0, "the draws", {shape.dim(0)});
+  if (!a.wrong().empty()) return refuse(a);
+  const Gammas draw = PICK(chosen.load(), gammas);
+  over_numbers(pool, a.members(), out.size, 4, [&](int64_t b, int64_t lo, int64_t hi) {
+    draw({a.at(key, b)[0], a.at(key, b)[1], a.at(shape, b), a.at(out, b)}, lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error gamma_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto shape = a.in<float>(1, "b", {kAny});
+  const auto c = a.in<float>(2, "c", {shape.dim(0)});
+  const auto out = a.out<float>(0, "the draws", {shape.dim(0)});
+  if (!a.wrong().empty()) return refuse(a);
+  const GammaSums draw = PICK(chosen.load(), gamma_sums);
+  over_numbers(pool, a.members(), out.size, 18, [&](int64_t b, int64_t lo, int64_t hi) {
+    draw({a.at(key, b)[0], a.at(key, b)[1], a.at(shape, b), a.at(c, b), a.at(out, b), out.size}, lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
+// Sums over the rows, part by part and then over the parts in their order, whoever worked them off. The value is returned as
+// two floats, of which the second is what the first has rounded off.
+ffi::Error row_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, SumRows add, double nanoseconds) {
+  constexpr int64_t kPart = 8192;
+  Arguments a(args, rets, 1);
+  const auto y = a.in<float>(0, "y", {kAny});
+  const int64_t n = y.dim(0);
+  const auto weight = a.in<float>(1, "weight", {n});
+  const auto eta = a.in<float>(2, "eta", {n});
+  const auto at = a.in<float>(3, "the parameters", {kAny});
+  const int64_t dim = at.dim(0), size = 1 + dim + dim * dim, parts = (n + kPart - 1) / kPart;
+  const auto value = a.out<float>(0, "the value", {2});
+  const auto gradient = a.out<float>(1, "the gradient", {dim});
+  const auto hessian = a.out<float>(2, "the Hessian", {dim, dim});
+  if (!a.wrong().empty()) return refuse(a);
+  std::vector<double> sums(a.members() * parts * size);
+  run_parts(pool, a.members() * parts, nanoseconds * static_cast<double>(a.members() * n), [&](int64_t i) {
+    const int64_t b = i / parts, lo = i % parts * kPart;
+    add({a.at(y, b), a.at(weight, b), a.at(eta, b), a.at(at, b), dim}, lo, std::min(n, lo + kPart), &sums[i * size]);
+  });
+  for (int64_t b = 0; b < a.members(); ++b) {
+    std::vector<double> total(size);
+    for (int64_t i = 0; i < parts * size; ++i) total[i % size] += sums[b * parts * size + i];
+    float* const v = a.at(value, b);
+    v[0] = static_cast<float>(total[0]);
+    v[1] = static_cast<float>(total[0] - v[0]);
+    for (int64_t i = 0; i < dim; ++i) a.at(gradient, b)[i] = static_cast<float>(total[1 + i]);
+    for (int64_t i = 0; i < dim * dim; ++i) a.at(hessian, b)[i] = static_cast<float>(total[1 + dim + i]);
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error ordinal(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_ordinal), 6);
+}
+
+ffi::Error student_t(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_student_t), 1);
+}
+
+ffi::Error counts(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_counts), 3);
+}
+
 }  // namespace
 }  // namespace bayesfm
 
@@ -359,6 +430,11 @@ DEFINE(table);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_normals_f32, bayesfm::normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_truncated_normals_f32, bayesfm::truncated_normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_polya_gammas_f32, bayesfm::polya_gammas, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_gammas_f32, bayesfm::gammas, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_gamma_sums_f32, bayesfm::gamma_sums, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_ordinal_f32, bayesfm::ordinal, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_student_t_f32, bayesfm::student_t, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_counts_f32, bayesfm::counts, BINDING);
 
 // 0, 1, 2: baseline, AVX2, AVX-512. Returns what is in force; refuses what the machine lacks.
 extern "C" int bayesfm_isa() { return static_cast<int>(bayesfm::chosen.load()); }

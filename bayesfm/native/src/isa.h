@@ -3,9 +3,11 @@
 
 #include "columns.h"
 #include "field.h"
+#include "gamma.h"
 #include "moments.h"
 #include "normal.h"
 #include "polya_gamma.h"
+#include "row_sums.h"
 #include "rows.h"
 #include "table.h"
 #include "truncated.h"
@@ -33,6 +35,11 @@ namespace bayesfm {
   void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \
   void truncated_normals(const Truncated&, int64_t, int64_t);                                  \
   void polya_gammas(const PolyaGamma&, int64_t, int64_t);                                      \
+  void gammas(const Gamma&, int64_t, int64_t);                                                 \
+  void gamma_sums(const GammaSum&, int64_t, int64_t);                                          \
+  void sum_ordinal(const RowTerms&, int64_t, int64_t, double*);                                \
+  void sum_student_t(const RowTerms&, int64_t, int64_t, double*);                              \
+  void sum_counts(const RowTerms&, int64_t, int64_t, double*);                                 \
   }
 #ifdef BAYESFM_X86
 DECLARE(avx512)

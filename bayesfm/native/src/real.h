@@ -63,6 +63,12 @@ inline Real minus_log_1m(Real x) {
   return 2.0f * s + s * s2 * polynomial(odd, s2);
 }
 
+// log(1 + x) for x > -1, right for small x: what rounding took from 1 + x is added to first order.
+inline Real log_1p(Real x) {
+  const Real s = 1.0f + x;
+  return log_of(s) + (x - (s - 1.0f)) / s;
+}
+
 // exp(-x) for x >= 0; zero from 87 on. exp(-x) = 2^-n exp(r), |r| <= log(2) / 2.
 inline Real exp_minus(Real x) {
   constexpr float series[7] = {1.3888889e-3f, 8.3333333e-3f, 4.1666667e-2f, 0.16666667f, 0.5f, 1.0f, 1.0f};
@@ -81,13 +87,21 @@ inline Real one_minus(Real x, Real q) {
   return choose(x < 0.3f, x * polynomial(series, x), 1.0f - q);
 }
 
-// Mills ratio (1 - Phi(x)) / phi(x) for 0 <= x <= 1e19; see bayesfm/random/tails.py.
-inline Real mills_ratio(Real x) {
+// Mills ratio (1 - Phi(x)) / phi(x) for 0 <= x <= 1e19, given 1 / ((x + 3) (x + 1)); see bayesfm/random/tails.py.
+inline Real mills_ratio(Real x, Real inverse) {
   constexpr float fitted[11] = {0.000149195519f, 9.01308014e-05f, -0.00118710431f, -0.000916845219f, 0.0074857924f,
                                 0.00291849336f,  -0.0569615519f,  0.113207803f,    -0.0411904658f,   -0.241956644f,
                                 1.21836121f};
-  const Real inverse = 1.0f / ((x + 3.0f) * (x + 1.0f));
   return polynomial(fitted, (x - 3.0f) * (x + 1.0f) * inverse) * ((x + 3.0f) * inverse);
+}
+
+inline Real mills_ratio(Real x) { return mills_ratio(x, 1.0f / ((x + 3.0f) * (x + 1.0f))); }
+
+// Both by one division; for 0 <= x, y <= 1e9.
+inline void mills_ratios(Real x, Real y, Real* of_x, Real* of_y) {
+  const Real a = (x + 3.0f) * (x + 1.0f), b = (y + 3.0f) * (y + 1.0f), inverse = 1.0f / (a * b);
+  *of_x = mills_ratio(x, b * inverse);
+  *of_y = mills_ratio(y, a * inverse);
 }
 
 }  // namespace bayesfm::ISA

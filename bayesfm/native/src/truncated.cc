@@ -31,7 +31,12 @@ inline Real quantile(Real u, Real v, Real mean, Real lower, Real upper) {
   const Real w = smaller(upper - lower, real(kFar));
   const Signed narrow = w < kNarrow, inside = (a < 0.0f) & ~narrow;
   const Real abs_a = absolute(a), abs_b = absolute(b);
-  const Real R_a = mills_ratio(abs_a), R_b = mills_ratio(abs_b);
+  Real R_a, R_b;
+  if (any(abs_a > 1e9f)) {
+    R_a = mills_ratio(abs_a), R_b = mills_ratio(abs_b);
+  } else {  // where b is larger than that, R_b is lost beside the square of b
+    mills_ratios(abs_a, smaller(abs_b, real(1e9f)), &R_a, &R_b);
+  }
 
   const Real c = larger(a, real(0.0f)), R_c = choose(a < 0.0f, real(1.25331414f), R_a), inverse = 1.0f / R_c;
   const Real slope = larger(a + 0.5f * w, 1e-14f / larger(w, real(1e-20f)));  // slope w may not be zero

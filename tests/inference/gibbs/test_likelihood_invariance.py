@@ -162,7 +162,7 @@ def kappa_without_r(patch: pytest.MonkeyPatch) -> None:
 def tau_shape(patch: pytest.MonkeyPatch) -> None:
     """Gamma(df / 2) for Gamma((df + 1) / 2)."""
     right = student_t.gamma
-    patch.setattr(student_t, "gamma", lambda key, shape: right(key, shape - 0.5))
+    patch.setattr(student_t, "gamma", lambda key, shape, **kwargs: right(key, shape - 0.5, **kwargs))
 
 
 def without_jacobian(module: Any, coordinates: slice) -> Callable[[pytest.MonkeyPatch], None]:
@@ -171,11 +171,11 @@ def without_jacobian(module: Any, coordinates: slice) -> Callable[[pytest.Monkey
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = module.newton_metropolis
 
-        def wrong(key: Any, u: Any, derivatives: Any, log_ratio: Any) -> Any:
-            def ratio(u: Any, new: Any) -> Any:
-                return log_ratio(u, new) - jnp.sum((new - u)[coordinates])
+        def wrong(key: Any, u: Any, sums: Any, derivatives: Any, log_ratio: Any) -> Any:
+            def ratio(u: Any, S: Any, new: Any, S_new: Any) -> Any:
+                return log_ratio(u, S, new, S_new) - jnp.sum((new - u)[coordinates])
 
-            return right(key, u, derivatives, ratio)
+            return right(key, u, sums, derivatives, ratio)
 
         patch.setattr(module, "newton_metropolis", wrong)
 
