@@ -120,7 +120,7 @@ def coordinates(spec: ModelSpec, design: Design) -> dict[str, Any]:
         "feature": design.feature_names,
         "group": np.array(design.group_names, dtype=object),
         "factor": np.arange(spec.predictor.rank),
-        **{name: np.arange(size) for name, size in spec.likelihood.sizes.items()},
+        **spec.likelihood.coords,
     }
     if any(OTHER_FACTOR in dims for dims in site_dims(spec).values()):
         coords[OTHER_FACTOR] = np.arange(spec.predictor.rank)

@@ -58,7 +58,7 @@ class GibbsKernel:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
         sites, data = to_sites(state, self.data.layout), self.data
         stats = draw_stats(self.spec, data.layout.group, data.observed, sites, state.eta)
-        sites["eta"] = state.eta[self.probe_rows]
+        sites["eta"] = state.eta[..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
     def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:

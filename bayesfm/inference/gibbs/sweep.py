@@ -32,7 +32,8 @@ def sweep(
     """Draw every parameter once from its full conditional.
 
     Order: likelihood parameters, augmentation, w0, theta unit by unit, hyperparameters; then the moves along directions
-    that the likelihood cannot see.
+    that the likelihood cannot see. Several linear predictors have their turns one after the other, each with an
+    augmentation of its own.
 
     Parameters
     ----------
@@ -52,21 +53,68 @@ def sweep(
     GibbsState
         With ``eta`` at the new parameters.
     """
-    k_params, k_augment, k_w0, k_theta, k_w, k_v, k_moves = jax.random.split(key, 7)
     likelihood, observed = spec.likelihood, data.observed
+    if likelihood.outputs:
+        return _sweep_outputs(key, state, spec, data, factor_block)
+    k_params, k_augment, *k_rest = jax.random.split(key, 7)
     # Computed anew in every sweep: the residual below is only ever as old as the sweep, so it cannot drift.
     eta = linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
     params = likelihood.update(k_params, observed, eta, state.params)
     omega, z = likelihood.augment(k_augment, observed, eta, params, native=data.layout.native)
+    state = state._replace(params=params, eta=eta)
+    return _sweep_output(k_rest, state, spec, data, omega, z, factor_block)
 
-    w0 = state.w0
+
+def _sweep_outputs(
+    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
+) -> GibbsState:
+    """One linear predictor after the other, in one loop: the program is as long as that of one.
+
+    Each is drawn given what all others come to: those before it as they are by now (at first, the reference, whose eta
+    is zero), those after it as they were.
+    """
+    k_params, k_outputs = jax.random.split(key)
+    likelihood, observed, native = spec.likelihood, data.observed, data.layout.native
+    eta = lax.map(lambda own: linear_predictor(spec.predictor, data.layout, *own), (state.w0, state.theta))
+    params = likelihood.update(k_params, observed, eta, state.params)
+
+    def one(
+        before: Float[Array, " n_pad"], of_output: tuple[Array, Array, Array, GibbsState]
+    ) -> tuple[Float[Array, " n_pad"], GibbsState]:
+        output, key, after, own = of_output
+        k_augment, *k_rest = jax.random.split(key, 6)
+        others = likelihood.pooled(before, after)
+        omega, z = likelihood.augment_output(
+            k_augment, observed, output, own.eta, others, params, native=native
+        )
+        own = _sweep_output(k_rest, own._replace(params=params), spec, data, omega, z, factor_block)
+        return likelihood.pooled(before, own.eta), own._replace(params={})
+
+    (count,) = likelihood.outputs
+    turns = jnp.arange(count), jax.random.split(k_outputs, count), likelihood.others_after(eta)
+    own = state._replace(params={}, eta=eta)
+    return lax.scan(one, jnp.zeros_like(data.y), (*turns, own))[1]._replace(params=params)
+
+
+def _sweep_output(
+    keys: list[Key[Array, ""]],
+    state: GibbsState,
+    spec: ModelSpec,
+    data: GibbsData,
+    omega: Float[Array, " n_pad"],
+    z: Float[Array, " n_pad"],
+    factor_block: int,
+) -> GibbsState:
+    """w0, theta and hyperparameters of one linear predictor, given the augmentation."""
+    k_w0, k_theta, k_w, k_v, k_moves = keys
+    w0, eta = state.w0, state.eta
     if spec.intercept is not None:
         omega_sum = total(omega)
         residual_sum = total(omega, z, eta, of=lambda omega, z, eta: omega * (z - eta))
         w0 = spec.intercept.update(k_w0, omega_sum, residual_sum + omega_sum * state.w0)
     r = z - eta - (w0 - state.w0)
 
-    state = state._replace(w0=w0, params=params)
+    state = state._replace(w0=w0)
     theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
     moments = _group_moments(data.layout, theta)
     state = state._replace(
