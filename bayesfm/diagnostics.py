@@ -153,10 +153,11 @@ def _halved(data: xr.Dataset) -> xr.Dataset:
 
 
 def worst_probe(eta: xr.DataArray) -> xr.DataArray:
-    """The probe row with the largest R-hat, labelled "worst"."""
+    """The probe row with the largest R-hat, labelled "worst"; over all classes, where each has an eta."""
     from arviz_stats import rhat
 
     values = rhat(_halved(eta.to_dataset(name="eta")))["eta"]
+    values = values.max([d for d in values.dims if d != "probe"])
     worst = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
     return eta.isel(probe=[worst]).assign_coords(probe=["worst"])
 

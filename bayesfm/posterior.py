@@ -334,6 +334,8 @@ def _settle(data: xr.Dataset, lazy: tuple[str, ...]) -> xr.Dataset:
         if name not in lazy:
             x.load()
     names = {x: data[x].astype(object) for x in ("feature", "group") if x in data.coords}
+    if "class" in data.coords and data["class"].dtype.kind in "OTU":
+        names["class"] = data["class"].astype(object)
     plain = {k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in data.attrs.items()}
     return data.assign_coords(names).assign_attrs(plain)
 

@@ -83,8 +83,8 @@ def stream_row_data(
     """
     if streams and not spec.likelihood.has_moments:
         raise ValueError(
-            f"streams (predict_rows= of an estimator) gather mean and variance of y, which {type(spec.likelihood).__name__} "
-            "does not have: keep w and v, and ask for predictive_probabilities"
+            "streams (predict_rows= of an estimator) gather mean and variance of y, which there is none of under "
+            f"{type(spec.likelihood).__name__}: keep w and v, and ask for predictive_probabilities (predict_proba)"
         )
     rows = {name: check_row_data(spec.likelihood, None, x.num_rows) for name, x in streams.items()}
     return {name: {k: v.astype(dtype) for k, v in own.items()} for name, own in rows.items()}

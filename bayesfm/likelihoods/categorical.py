@@ -23,10 +23,10 @@ __all__ = ["Categorical", "Softmax"]
 
 
 class Softmax(Distribution):
-    """y = c with probability exp(eta_c) / sum of exp(eta), where eta_0 = 0; eta_1, eta_2, ... lie along the first axis."""
+    """y = c with probability exp(eta_c) / sum exp(eta), where eta_0 = 0; eta_1, eta_2, ... lie along the first axis."""
 
     arg_constraints = {"eta": constraints.real}  # noqa: RUF012
-    pytree_data_fields = ("log_norm",)
+    pytree_data_fields = ("eta", "log_norm")
 
     def __init__(self, eta: Float[Array, "L ..."], *, validate_args: bool | None = None) -> None:
         self.eta = eta
@@ -52,13 +52,14 @@ class Softmax(Distribution):
 @pytree(static=("num_classes",))
 @dataclass(frozen=True)
 class Categorical(Likelihood):
-    """Classes without order: ``p(y_n = c) = exp(eta_nc) / sum_b exp(eta_nb)``, with eta_n0 = 0 for class 0, the reference.
+    """Classes without order: ``p(y_n = c) = exp(eta_nc) / sum_b exp(eta_nb)``, with ``eta_n0 = 0``.
 
-    Every other class has an FM of its own: intercept, weights, factors, and their hyperparameters. A row of weight c
+    Class 0 is what the others are compared with. Every other class has an FM of its own: intercept, weights, factors,
+    and their hyperparameters. A row of weight c
     counts as c equal rows, for any c >= 0.
 
-    The priors are those of the log odds against class 0, which makes the prior of the probabilities depend on which class
-    that is. Probabilities of classes for which there are data hardly do.
+    The priors are those of log odds against class 0, so that the prior of the probabilities depends on which class that
+    is: it is symmetric in the others only. With data for all classes the posterior hardly depends on it.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ class Categorical(Likelihood):
         *,
         native: bool = False,
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """That of "this class, or another", whose log odds are eta - others: omega ~ PG(c, .), z = kappa / omega + others."""
+        """That of "this class or another", of log odds psi = eta - others: (PG(c, psi), kappa / omega + others)."""
         own = (observed.y == output + 1).astype(eta.dtype)
         binary = Observed(own, observed.weight, {})
         omega, z = BernoulliLogit().augment(key, binary, eta - others, {}, native=native)

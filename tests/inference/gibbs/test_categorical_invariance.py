@@ -1,4 +1,4 @@
-"""Whole sweeps over several linear predictors leave the joint distribution as it is, and bugs planted there are found."""
+"""Sweeps over several linear predictors leave the joint distribution as it is, and bugs planted there are found."""
 
 from __future__ import annotations
 
