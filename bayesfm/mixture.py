@@ -314,7 +314,8 @@ def _side_by_side(draws: DrawArrays, outputs: int) -> tuple[DrawArrays, Int[Arra
     """Linear predictors of all draws as if they were so many draws more, and which of a draw's each of them is."""
     size = draws.number.shape[0]
     w0, w, v, hyper_w, hyper_v = jax.tree.map(
-        lambda x: x.reshape(size * outputs, *x.shape[2:]), (draws.w0, draws.w, draws.v, draws.hyper_w, draws.hyper_v)
+        lambda x: x.reshape(size * outputs, *x.shape[2:]),
+        (draws.w0, draws.w, draws.v, draws.hyper_w, draws.hyper_v),
     )
     number, share = jnp.repeat(draws.number, outputs), jnp.repeat(draws.share, outputs)
     return DrawArrays(number, share, w0, w, v, {}, hyper_w, hyper_v), jnp.tile(jnp.arange(outputs), size)
