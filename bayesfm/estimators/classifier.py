@@ -71,15 +71,15 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
         weight: Float[np.ndarray, " n"] | None,
         row_data: dict[str, np.ndarray],
     ) -> ModelSpec:
-        spec = super()._make_spec(y, weight, row_data)
-        count = spec.likelihood.num_classes if isinstance(spec.likelihood, Categorical) else 2
-        if count != len(self.classes_):
+        given = self.likelihood if self.spec is None else self.spec.likelihood
+        count = given.num_classes if isinstance(given, Categorical) else 2
+        if isinstance(given, Likelihood) and count != len(self.classes_):
             raise ValueError(
-                f"{spec.likelihood!r} is for {count} classes, y has {len(self.classes_)}: "
-                f"{self.classes_[:5].tolist()}{', ...' * (len(self.classes_) > 5)}. Leave the likelihood out, or give "
+                f"{given!r} is for {count} classes, y has {len(self.classes_)}: {self.classes_[:5].tolist()}"
+                f"{', ...' * (len(self.classes_) > 5)}. Leave the likelihood out, or give "
                 f"Categorical(num_classes={len(self.classes_)})"
             )
-        return spec
+        return super()._make_spec(y, weight, row_data)
 
     def _make_likelihood(
         self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None

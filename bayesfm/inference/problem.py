@@ -83,7 +83,7 @@ def stream_row_data(
     """
     if streams and not spec.likelihood.has_moments:
         raise ValueError(
-            "streams (predict_rows= of an estimator) gather mean and variance of y, which there is none of under "
+            "streams (predict_rows= of an estimator) gather mean and variance of y, and there is neither under "
             f"{type(spec.likelihood).__name__}: keep w and v, and ask for predictive_probabilities (predict_proba)"
         )
     rows = {name: check_row_data(spec.likelihood, None, x.num_rows) for name, x in streams.items()}
