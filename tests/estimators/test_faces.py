@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.special import softmax
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from bayesfm.diagnostics import summary
+from bayesfm.diagnostics import identified, labelled_draws, summary
 from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
 from bayesfm.estimators.count import _shortest
 from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, Categorical, Gaussian, OrdinalProbit
@@ -121,7 +121,10 @@ def test_the_posterior_of_three_classes_is_labelled(tmp_path: Path) -> None:
         posterior = own.posterior_["posterior"]
         assert posterior["class"].to_numpy().tolist() == ["music", "sport"]
         assert posterior["v"].sel({"class": "sport"}).dims == ("chain", "draw", "feature", "factor")
-        assert "w0[sport]" in summary(own.posterior_).index
+        table = summary(own.posterior_)
+        assert {"w0[sport]", "lambda_w[music, user]", "eta[sport, worst]"} <= set(table.index)
+        shown = identified(own.posterior_).drop_vars("eta")
+        assert set(labelled_draws(shown)[0]) <= set(table.index)
 
 
 def test_credible_sets_hold_enough_and_no_more() -> None:
