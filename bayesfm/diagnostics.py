@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,10 +154,11 @@ def halved(data: xr.Dataset) -> xr.Dataset:
 
 
 def worst_probe(eta: xr.DataArray) -> xr.DataArray:
-    """The probe row with the largest R-hat, labelled "worst"."""
+    """The probe row with the largest R-hat, labelled "worst"; over all classes, where each has an eta."""
     from arviz_stats import rhat
 
     values = rhat(halved(eta.to_dataset(name="eta")))["eta"]
+    values = values.max([d for d in values.dims if d != "probe"])
     worst = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
     return eta.isel(probe=[worst]).assign_coords(probe=["worst"])
 
@@ -269,9 +271,7 @@ def labelled_draws(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
     for name, x in data.data_vars.items():
         x = x.transpose("chain", "draw", ...)
         inner = x.dims[2:]
-        labels = [", ".join(map(str, key)) for key in np.ndindex(*x.shape[2:])]
-        if len(inner) == 1:
-            labels = [str(c) for c in x[inner[0]].values]
+        labels = [", ".join(map(str, key)) for key in product(*(x[d].values for d in inner))]
         names += [f"{name}[{label}]" if inner else str(name) for label in labels]
         columns.append(np.asarray(x, np.float64).reshape(*x.shape[:2], -1))
     return names, np.concatenate(columns, axis=2)

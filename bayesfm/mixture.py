@@ -6,6 +6,7 @@ built.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -125,9 +126,9 @@ class DrawArrays(NamedTuple):
 
     number: Int[Array, " D"]
     share: Float[Array, " D"]
-    w0: Float[Array, " D"]
-    w: Float[Array, "D q"]
-    v: Float[Array, "D q k"]
+    w0: Float[Array, "D *L"]
+    w: Float[Array, "D *L q"]
+    v: Float[Array, "D *L q k"]
     params: dict[str, Array]
     hyper_w: dict[str, Array]
     hyper_v: dict[str, Array]
@@ -144,14 +145,14 @@ class Window(NamedTuple):
     share: float
 
 
-Summary = Callable[[Likelihood, Float[Array, "D R"], DrawArrays, dict[str, Array]], Any]
+Summary = Callable[[Likelihood, Float[Array, "D *L R"], DrawArrays, dict[str, Array]], Any]
 """What is computed per piece, from eta and from arrays given per row."""
 
 
 def per_draw[T](
     f: Callable[[Distribution], T],
     likelihood: Likelihood,
-    eta: Float[Array, "D R"],
+    eta: Float[Array, "D *L R"],
     params: dict[str, Array],
     rows: RowData,
 ) -> T:
@@ -190,6 +191,8 @@ class Mixture:
     ) -> None:
         _check_design(model, design)
         spec, n = model.spec, design.num_rows
+        outputs = math.prod(spec.likelihood.outputs)
+        max_rows = max(1, max_rows // outputs)
         size = -(-n // -(-n // max_rows))
         self.model = model
         self.dtype = np.dtype(jnp.zeros(()).dtype)
@@ -209,7 +212,7 @@ class Mixture:
         self.shift = 0.0
         if intercept:
             self.shift = spec.likelihood.centre(np.asarray(model.sites["w0"], np.float64).ravel(), None)
-        widest = max(piece.design.num_features for piece in self.pieces) * spec.predictor.width
+        widest = max(piece.design.num_features for piece in self.pieces) * spec.predictor.width * outputs
         most = int(np.clip(PIECE_BYTES // (widest * self.dtype.itemsize), 1, MAX_DRAWS))
         count = -(-model.draws_per_chain // most)
         per_piece = -(-model.draws_per_chain // count)
@@ -264,7 +267,7 @@ class Mixture:
         def take(name: str) -> Array:
             x = sites[name]
             if name in ("w", "v") and features is not None:
-                x = x[:, features]
+                x = np.take(x, features, axis={"w": -1, "v": -2}[name])
             x = x if count == self._size else x[filled]
             return jnp.asarray(x - self.shift if name == "w0" else x, self.dtype)
 
@@ -273,7 +276,7 @@ class Mixture:
         return DrawArrays(
             number=jnp.asarray(chain * self.model.draws_per_chain + draws.start + filled, jnp.uint32),
             share=jnp.asarray((np.arange(self._size) < count) / count, self.dtype),
-            w0=take("w0") if "w0" in sites else jnp.zeros(self._size, self.dtype),
+            w0=take("w0") if "w0" in sites else jnp.zeros(w.shape[:-1], self.dtype),
             w=w,
             v=take("v") if "v" in sites else jnp.zeros((*w.shape, 0), self.dtype),
             params={name: take(name) for name in self.model.spec.likelihood.dims},
@@ -291,26 +294,46 @@ def _evaluate(
     draws: DrawArrays,
     rows: dict[str, Array],
 ) -> Any:
-    def eta(draw: DrawArrays) -> Float[Array, " R"]:
+    def eta(draw: DrawArrays, *output: Int[Array, ""]) -> Float[Array, " R"]:
         theta = spec.predictor.join(draw.w, draw.v)
         if unseen["hash"].shape[0]:
-            theta = jnp.concatenate([theta, _unseen_theta(spec, unseen, draw)], axis=1)
+            theta = jnp.concatenate([theta, _unseen_theta(spec, unseen, draw, *output)], axis=1)
         return draw.w0 + design.row_effect(spec.predictor, theta)
 
     lanes = LANES if all(block.table is None for block in design.blocks) else None
-    return summary(spec.likelihood, lax.map(eta, draws, batch_size=lanes), draws, rows)
+    if not spec.likelihood.outputs:
+        return summary(spec.likelihood, lax.map(eta, draws, batch_size=lanes), draws, rows)
+    one_by_one = lax.map(
+        lambda own: eta(*own), _side_by_side(draws, *spec.likelihood.outputs), batch_size=lanes
+    )
+    etas = one_by_one.reshape(*draws.w0.shape, -1)
+    return summary(spec.likelihood, etas, draws, rows)
 
 
-def _unseen_theta(spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays) -> Float[Array, "K u"]:
+def _side_by_side(draws: DrawArrays, outputs: int) -> tuple[DrawArrays, Int[Array, " DL"]]:
+    """Linear predictors of all draws as if they were so many draws more, and which of a draw's each of them is."""
+    size = draws.number.shape[0]
+    w0, w, v, hyper_w, hyper_v = jax.tree.map(
+        lambda x: x.reshape(size * outputs, *x.shape[2:]),
+        (draws.w0, draws.w, draws.v, draws.hyper_w, draws.hyper_v),
+    )
+    number, share = jnp.repeat(draws.number, outputs), jnp.repeat(draws.share, outputs)
+    return DrawArrays(number, share, w0, w, v, {}, hyper_w, hyper_v), jnp.tile(jnp.arange(outputs), size)
+
+
+def _unseen_theta(
+    spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays, *output: Int[Array, ""]
+) -> Float[Array, "K u"]:
     """Theta of levels without a feature, from the prior of their group.
 
-    The key of a level depends on its block, its hash and the number of the draw alone: all requests agree.
+    The key of a level depends on its block, its hash, the number of the draw and, of several linear predictors, which
+    one it is: all requests agree.
     """
     base = jax.random.key(UNSEEN_SEED, impl="threefry2x32")
 
     def one(block: Array, group: Array, level: Array) -> Float[Array, " K"]:
         key = base
-        for number in (block, draw.number, level):
+        for number in (block, draw.number, level, *output):
             key = jax.random.fold_in(key, number)
         hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (draw.hyper_w, draw.hyper_v))
         w = spec.prior_w.sample_new(jax.random.fold_in(key, 0), hyper_w, ())

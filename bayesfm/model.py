@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax import lax
 from jaxtyping import Array, Float, Int
+from numpyro.distributions import Distribution
+from numpyro.distributions.batch_util import promote_batch_shape
+from numpyro.primitives import Messenger
 
 from bayesfm import likelihoods
 from bayesfm._pytree import pytree
@@ -187,11 +193,12 @@ def site_dims(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     >>> site_dims(ModelSpec())["mu_v"]
     ('group', 'factor')
     """
-    dims: dict[str, tuple[str, ...]] = {} if spec.intercept is None else {"w0": ()}
+    outputs = spec.likelihood.output_dims
+    dims: dict[str, tuple[str, ...]] = {} if spec.intercept is None else {"w0": outputs}
     dims |= spec.likelihood.dims
-    dims |= {f"{name}_w": own for name, own in spec.prior_w.hyper_dims(()).items()}
-    dims |= {f"{name}_v": own for name, own in spec.prior_v.hyper_dims(("factor",)).items()}
-    return {**dims, "w": ("feature",), "v": ("feature", "factor")}
+    dims |= {f"{name}_w": (*outputs, *own) for name, own in spec.prior_w.hyper_dims(()).items()}
+    dims |= {f"{name}_v": (*outputs, *own) for name, own in spec.prior_v.hyper_dims(("factor",)).items()}
+    return {**dims, "w": (*outputs, "feature"), "v": (*outputs, "feature", "factor")}
 
 
 def numpyro_model(
@@ -223,11 +230,17 @@ def numpyro_model(
         The likelihood's row data; see ``likelihoods.base.check_row_data``.
     """
     k, p = spec.predictor.rank, design.num_features
-    params = spec.likelihood.sample()
-    w0 = jnp.zeros(()) if spec.intercept is None else numpyro.sample("w0", spec.intercept.distribution())
-    w = _sample(spec.prior_w, "w", groups, Sizes(num_groups, p))
-    v = _sample(spec.prior_v, "v", groups, Sizes(num_groups, p, (k,))) if k else jnp.zeros((p, 0))
-    eta = numpyro.deterministic("eta", spec.predictor.eta(design, w0, w, v))
+    params, outputs = spec.likelihood.sample(), spec.likelihood.outputs
+    w0 = jnp.zeros(outputs)
+    if spec.intercept is not None:
+        w0 = numpyro.sample("w0", spec.intercept.distribution().expand(outputs).to_event(len(outputs)))
+    w = _sample(spec.prior_w, "w", groups, Sizes(num_groups, p), outputs)
+    v = jnp.zeros((*outputs, p, 0))
+    if k:
+        v = _sample(spec.prior_v, "v", groups, Sizes(num_groups, p, (k,)), outputs)
+    of_output = partial(spec.predictor.eta, design)
+    eta = lax.map(lambda own: of_output(*own), (w0, w, v)) if outputs else of_output(w0, w, v)
+    eta = numpyro.deterministic("eta", eta)
     weight = jnp.ones(design.num_rows) if weight is None else weight
     seen = weight > 0  # NumPyro refuses a scale of zero
     with (
@@ -238,12 +251,48 @@ def numpyro_model(
         numpyro.sample("y", spec.likelihood.distribution(eta, params, rows or {}), obs=y)
 
 
-def _sample(prior: Prior, name: str, groups: Int[Array, " p"], sizes: Sizes) -> Float[Array, "p *d"]:
+def _sample(
+    prior: Prior, name: str, groups: Int[Array, " p"], sizes: Sizes, outputs: tuple[int, ...]
+) -> Float[Array, "*L p *d"]:
     """Sites of the hyperparameters and of x."""
-    hyper = prior.sample_hyper(f"_{name}", sizes)
-    of_x = prior.distribution(of_features(prior, hyper, groups))
-    batch = (sizes.features, *sizes.columns)[: 1 + len(sizes.columns) - of_x.event_dim]
+
+    def distribution(hyper: Hyper) -> Distribution:
+        return prior.distribution(of_features(prior, hyper, groups))
+
+    if outputs:
+        shapes = {f"{h}_{name}": sizes.shape(dims) for h, dims in prior.hyper_dims(sizes.column_dims).items()}
+        with OneEach(shapes, outputs):
+            hyper = prior.sample_hyper(f"_{name}", sizes)
+        of_x = promote_batch_shape(jax.vmap(distribution)(hyper)) if hyper else distribution(hyper)
+    else:
+        hyper = prior.sample_hyper(f"_{name}", sizes)
+        of_x = distribution(hyper)
+    batch = (*outputs, sizes.features, *sizes.columns)
+    batch = batch[: len(batch) - of_x.event_dim]
     return numpyro.sample(name, of_x.expand(batch).to_event(len(batch)))
+
+
+class OneEach(Messenger):
+    """Gives every linear predictor hyperparameters of its own, in a leading axis.
+
+    Sites are repeated unless they have that axis already, from a site that they depend on.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self._shapes, self._outputs = shapes, outputs
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Before a site is sampled."""
+        if msg["type"] != "sample" or msg["name"] not in self._shapes:
+            return
+        of_site, shape = msg["fn"], self._shapes[msg["name"]]
+        if of_site.shape() == shape:
+            msg["fn"] = of_site.expand((*self._outputs, *of_site.batch_shape)).to_event(len(self._outputs))
+        elif of_site.shape() == (*self._outputs, *shape):
+            msg["fn"] = of_site.to_event(len(of_site.batch_shape))
+        else:
+            raise ValueError(f"site {msg['name']!r} has shape {of_site.shape()}, expected {shape}")
 
 
 def log_joint(
@@ -255,6 +304,16 @@ def log_joint(
     """Log joint density from the log-likelihood and the sites, without another pass over the rows."""
     params = {name: sites[name] for name in spec.likelihood.dims}
     lp = log_likelihood + spec.likelihood.log_prior(params)
+    if not spec.likelihood.outputs:
+        return _add_log_prior(lp, spec, groups, sites)
+    own = {name: x for name, x in sites.items() if name in site_dims(spec) and name not in params}
+    return lp + jnp.sum(jax.vmap(partial(_add_log_prior, jnp.zeros(()), spec, groups))(own))
+
+
+def _add_log_prior(
+    lp: Float[Array, ""], spec: ModelSpec, groups: Int[Array, " p"], sites: Mapping[str, Array]
+) -> Float[Array, ""]:
+    """With the log prior density of the parameters of one linear predictor."""
     if spec.intercept is not None:
         lp += spec.intercept.distribution().log_prob(sites["w0"])
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):

@@ -120,7 +120,7 @@ def coordinates(spec: ModelSpec, design: Design) -> dict[str, Any]:
         "feature": design.feature_names,
         "group": np.array(design.group_names, dtype=object),
         "factor": np.arange(spec.predictor.rank),
-        **{name: np.arange(size) for name, size in spec.likelihood.sizes.items()},
+        **spec.likelihood.coords,
     }
     if any(OTHER_FACTOR in dims for dims in site_dims(spec).values()):
         coords[OTHER_FACTOR] = np.arange(spec.predictor.rank)
@@ -334,6 +334,8 @@ def _settle(data: xr.Dataset, lazy: tuple[str, ...]) -> xr.Dataset:
         if name not in lazy:
             x.load()
     names = {x: data[x].astype(object) for x in ("feature", "group") if x in data.coords}
+    if "class" in data.coords and data["class"].dtype.kind in "OTU":
+        names["class"] = data["class"].astype(object)
     plain = {k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in data.attrs.items()}
     return data.assign_coords(names).assign_attrs(plain)
 

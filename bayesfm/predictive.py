@@ -87,7 +87,7 @@ def predictive_moments(model: FittedModel, design: Design, row_data: Rows | None
     Raises
     ------
     ValueError
-        If w or v were not kept, or the design does not match the model.
+        If w or v were not kept, the design does not match the model, or y is no number (unordered classes).
 
     References
     ----------
@@ -106,6 +106,7 @@ def predictive_moments(model: FittedModel, design: Design, row_data: Rows | None
     >>> predictive_moments(model, Design([Block.field("user", [0], ["ann"])])).variance
     array([1.25])
     """
+    _check_moments(model)
     mixture = Mixture(model, design, row_data)
     mean, variance, noise, seen = np.zeros((4, design.num_rows))
     for at, out in mixture.run(summaries.moments):
@@ -137,6 +138,7 @@ def expected_draws(
     array of shape (chain, draw, n)
         float64.
     """
+    _check_moments(model)
     mixture = Mixture(model, design, row_data)
     return mixture.collect(summaries.means, np.float64) + mixture.shift
 
@@ -414,6 +416,14 @@ def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:
     return (y - mixture.shift).astype(mixture.dtype)
 
 
+def _check_moments(model: FittedModel) -> None:
+    if not model.spec.likelihood.has_moments:
+        raise ValueError(
+            f"{model.spec.likelihood!r} has classes without order, which have no mean and no variance: use "
+            "predictive_probabilities (predict_proba of an estimator)"
+        )
+
+
 def _check_continuous(model: FittedModel) -> None:
     y = _example(model)
     if y.support.is_discrete or type(y).cdf is Distribution.cdf:
@@ -429,5 +439,5 @@ def _example(model: FittedModel) -> Distribution:
     model.require(tuple(likelihood.dims))
     params = {name: jnp.asarray(np.asarray(model.sites[name][0, 0])) for name in likelihood.dims}
     return likelihood.distribution(
-        jnp.zeros(()), params, {name: jnp.ones(()) for name in likelihood.row_data}
+        jnp.zeros(likelihood.outputs), params, {name: jnp.ones(()) for name in likelihood.row_data}
     )

@@ -69,7 +69,7 @@ def prior_predictive(
     )
     values = {name: np.asarray(x)[None] for name, x in drawn.items() if 0 not in x.shape}
     y = values.pop("y")
-    dims = {**site_dims(spec), "eta": ("row",), "y": ("row",)}
+    dims = {**site_dims(spec), "eta": (*spec.likelihood.output_dims, "row"), "y": ("row",)}
     return from_dict(
         {"prior": values, "prior_predictive": {"y": y}},
         dims={name: list(dims[name]) for name in (*values, "y")},

@@ -91,6 +91,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}
     """What ``likelihood`` may name, the default first."""
+    MORE_LIKELIHOODS: ClassVar[tuple[type[Likelihood], ...]] = ()
+    """What it may be besides, as an object."""
 
     def __init__(
         self,
@@ -226,7 +228,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
         return kind.for_response(y, weight)
 
     def _check_likelihood(self) -> None:
-        likelihood, kinds = self.likelihood, tuple(self.LIKELIHOODS.values())
+        likelihood, kinds = self.likelihood, (*self.LIKELIHOODS.values(), *self.MORE_LIKELIHOODS)
         given = type(likelihood) if isinstance(likelihood, Likelihood) else None
         if self.spec is not None:
             if likelihood is not None:

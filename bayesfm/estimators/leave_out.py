@@ -56,7 +56,8 @@ def check_fitted_data(
         seen = constant[name].to_numpy() if name in constant else np.full(len(y), default)
         if not np.array_equal(own, seen):
             raise ValueError(f"loo needs the {name} of fit: give it as row_data={{{name!r}: ...}}")
-    _check_rows(tree, model, design, float(np.average(fitted, weights=known)))
+    centre = model.spec.likelihood.centre(fitted, known)
+    _check_rows(tree, model, design, centre)
 
 
 def _check_rows(tree: xr.DataTree, model: FittedModel, design: Design, centre: float) -> None:
@@ -73,11 +74,15 @@ def _check_rows(tree: xr.DataTree, model: FittedModel, design: Design, centre: f
     used = np.unique(X.indices)
     X = X[:, used]
     for chain in range(model.num_chains):
-        w0 = np.asarray(model.sites["w0"][chain, 0]) if has_intercept else np.zeros(())
-        w = np.asarray(model.sites["w"][chain, 0])
-        v = np.asarray(model.sites["v"][chain, 0]) if rank else np.zeros((len(w), 0))
-        eta, size = _eta(X, float(w0), w[used].astype(np.float64), v[used].astype(np.float64), centre)
-        wrong = np.abs(eta - np.asarray(posterior["eta"][chain, 0])) > ROUNDING * np.finfo(w.dtype).eps * size
+        w = np.asarray(model.sites["w"][chain, 0])[..., used]
+        w0 = np.asarray(model.sites["w0"][chain, 0]) if has_intercept else np.zeros(w.shape[:-1])
+        v = np.asarray(model.sites["v"][chain, 0])[..., used, :] if rank else np.zeros((*w.shape, 0))
+        eps, known = np.finfo(w.dtype).eps, np.asarray(posterior["eta"][chain, 0])
+        wrong = np.zeros(X.shape[0], bool)
+        for output in np.ndindex(w.shape[:-1]):
+            own = float(w0[output]), w[output].astype(np.float64), v[output].astype(np.float64)
+            eta, size = _eta(X, *own, centre)
+            wrong |= np.abs(eta - known[output]) > ROUNDING * eps * size
         if np.any(wrong):
             raise ValueError(
                 f"loo needs the X, y and sample_weight of fit, but X is not what was fitted: {wrong.sum()} of "

@@ -74,7 +74,18 @@ def prepare(
 def stream_row_data(
     spec: ModelSpec, streams: Mapping[str, Design], dtype: Any
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Row data of the streams: what the likelihood takes where nothing is said."""
+    """Row data of the streams: what the likelihood takes where nothing is said.
+
+    Raises
+    ------
+    ValueError
+        If y is of a kind that has no moments to be gathered.
+    """
+    if streams and not spec.likelihood.has_moments:
+        raise ValueError(
+            "streams (predict_rows= of an estimator) gather mean and variance of y, and there is neither under "
+            f"{type(spec.likelihood).__name__}: keep w and v, and ask for predictive_probabilities (predict_proba)"
+        )
     rows = {name: check_row_data(spec.likelihood, None, x.num_rows) for name, x in streams.items()}
     return {name: {k: v.astype(dtype) for k, v in own.items()} for name, own in rows.items()}
 
@@ -116,6 +127,6 @@ def as_draws(
     for name in {"w0", "eta"} & set(sites):
         sites[name] = np.asarray(sites[name], np.float64) + centre
     streams = {name: replace(m, mean=m.mean + centre) for name, m in moments.items()}
-    dims = {**site_dims(spec), "eta": ("probe",)}
+    dims = {**site_dims(spec), "eta": (*spec.likelihood.output_dims, "probe")}
     kept = {name: dims[name] for name in sites}
     return Draws(sites, kept, stats, probe_rows, streams, {**info, **of_run})

@@ -22,20 +22,22 @@ def draw_stats(
     groups: Int[Array, " p"],
     observed: Observed,
     sites: Mapping[str, Array],
-    eta: Float[Array, " n"],
+    eta: Float[Array, "*L n"],
     *,
     native: bool = False,
 ) -> dict[str, Array]:
-    """Log joint density ``lp``, log-likelihood, training RMSE. ``native``: by compiled kernels where there are some."""
+    """Log joint density ``lp``, log-likelihood and, where y has a mean, training RMSE.
+
+    ``native`` says that compiled kernels may be used.
+    """
     params = {name: sites[name] for name in spec.likelihood.dims}
     y, weight, rows = observed
-    expected = spec.likelihood.distribution(eta, params, rows).mean
     log_likelihood = spec.likelihood.log_likelihood(observed, eta, params, native=native)
-    return {
-        "lp": log_joint(spec, groups, sites, log_likelihood),
-        "log_likelihood": log_likelihood,
-        "train_rmse": jnp.sqrt(total(weight, y, expected, of=weighted_square) / total(weight)),
-    }
+    stats = {"lp": log_joint(spec, groups, sites, log_likelihood), "log_likelihood": log_likelihood}
+    if spec.likelihood.has_moments:
+        expected = spec.likelihood.distribution(eta, params, rows).mean
+        stats["train_rmse"] = jnp.sqrt(total(weight, y, expected, of=weighted_square) / total(weight))
+    return stats
 
 
 def row_moments(
@@ -46,6 +48,8 @@ def row_moments(
     stream_rows: Mapping[str, RowData],
 ) -> dict[str, tuple[Array, Array]]:
     """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
+    if not streams:
+        return {}
     theta = spec.predictor.join(sites["w"], sites["v"])
     params = {name: sites[name] for name in spec.likelihood.dims}
     out = {}

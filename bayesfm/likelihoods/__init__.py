@@ -3,6 +3,7 @@
 from bayesfm.likelihoods.base import Likelihood
 from bayesfm.likelihoods.bernoulli import BernoulliLogit, BernoulliProbit
 from bayesfm.likelihoods.binomial import BinomialLogit
+from bayesfm.likelihoods.categorical import Categorical
 from bayesfm.likelihoods.counts import NegativeBinomial, Poisson
 from bayesfm.likelihoods.gaussian import Gaussian
 from bayesfm.likelihoods.ordinal import OrdinalLogit, OrdinalProbit
@@ -12,6 +13,7 @@ __all__ = [
     "BernoulliLogit",
     "BernoulliProbit",
     "BinomialLogit",
+    "Categorical",
     "Gaussian",
     "Likelihood",
     "NegativeBinomial",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from numpyro.distributions import Distribution
 
 from bayesfm.sums import total
@@ -49,6 +49,17 @@ class Likelihood(ABC):
     """Whether data can leave the likelihood without a maximum at finite eta, as separated classes do: then the scale of
     eta is what mixes slowest, and gets a move of its own."""
 
+    output_dims: ClassVar[tuple[str, ...]] = ()
+    """Named dimension of several linear predictors, each with parameters of its own; none where there is one."""
+
+    has_moments: ClassVar[bool] = True
+    """False where y is no number, so that it has neither mean nor variance."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """How many linear predictors: () or (L,), the leading axis of eta, w0, w, v and their hyperparameters."""
+        return tuple(self.sizes[name] for name in self.output_dims)
+
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Named dimensions of each parameter, the scalars ``()``."""
@@ -58,6 +69,11 @@ class Likelihood(ABC):
     def sizes(self) -> dict[str, int]:
         """Length of each dimension that the likelihood brings along."""
         return {}
+
+    @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Labels along each of these dimensions."""
+        return {name: np.arange(size) for name, size in self.sizes.items()}
 
     @property
     def row_data(self) -> dict[str, float | None]:
@@ -104,17 +120,23 @@ class Likelihood(ABC):
 
     @abstractmethod
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> Distribution:
-        """Distribution of y given the linear predictor."""
+        """Distribution of y given the linear predictor, or given several along the first axis of eta."""
 
     def log_likelihood(
-        self, observed: Observed, eta: Float[Array, " n"], params: Params, *, native: bool = False
+        self, observed: Observed, eta: Float[Array, "*L n"], params: Params, *, native: bool = False
     ) -> Float[Array, ""]:
         """Sum over rows of weight times log density of y; rows of weight zero count for nothing, whatever their y.
 
         ``native`` says that compiled kernels may be used.
         """
+        return total(self.log_density(observed, eta, params))
+
+    def log_density(
+        self, observed: Observed, eta: Float[Array, "*L n"], params: Params
+    ) -> Float[Array, " n"]:
+        """Weight times log density of y, row by row; 0 where the weight is."""
         log_density = self.distribution(eta, params, observed.rows).log_prob(observed.y)
-        return total(jnp.where(observed.weight > 0, observed.weight * log_density, 0.0))
+        return jnp.where(observed.weight > 0, observed.weight * log_density, 0.0)
 
     def initial(self, observed: Observed) -> Params:
         """Where a chain starts."""
@@ -124,7 +146,7 @@ class Likelihood(ABC):
         self,
         key: Key[Array, ""],
         observed: Observed,
-        eta: Float[Array, " n"],
+        eta: Float[Array, "*L n"],
         params: Params,
         *,
         native: bool = False,
@@ -149,6 +171,39 @@ class Likelihood(ABC):
         ``native`` says that compiled kernels may be used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no augmentation")
+
+    def others_after(self, eta: Float[Array, "L n"]) -> Float[Array, "L n"]:
+        """Of every linear predictor: what those after it come to, as :meth:`pooled` puts it."""
+        raise NotImplementedError(f"{type(self).__name__} has one linear predictor")
+
+    def pooled(self, a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """What two linear predictors, or two sets of them, come to for a third."""
+        raise NotImplementedError(f"{type(self).__name__} has one linear predictor")
+
+    def augment_output(
+        self,
+        key: Key[Array, ""],
+        observed: Observed,
+        output: Int[Array, ""],
+        eta: Float[Array, " n"],
+        others: Float[Array, " n"],
+        params: Params,
+        *,
+        native: bool = False,
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """As :meth:`augment`, for one of several linear predictors; ``others`` is what all others come to."""
+        raise NotImplementedError(f"{type(self).__name__} has one linear predictor")
+
+    def log_density_of_output(
+        self,
+        observed: Observed,
+        output: Int[Array, ""],
+        eta: Float[Array, " n"],
+        others: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """As :meth:`log_density`, of one of several linear predictors up to what does not depend on it."""
+        raise NotImplementedError(f"{type(self).__name__} has one linear predictor")
 
 
 def check_row_data(

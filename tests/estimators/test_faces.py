@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import softmax
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from bayesfm.diagnostics import identified, labelled_draws, summary
 from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
 from bayesfm.estimators.count import _shortest
-from bayesfm.likelihoods import BernoulliProbit, Gaussian, OrdinalProbit
+from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, Categorical, Gaussian, OrdinalProbit
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 
@@ -41,6 +43,15 @@ def classifier() -> FMClassifier:
     X, eta = rows()
     y = np.where(eta + np.random.default_rng(1).logistic(size=400) > 0, "yes", "no")
     return FMClassifier(**QUICK).fit(X, y)
+
+
+@lru_cache
+def three() -> tuple[FMClassifier, np.ndarray]:
+    """Three labels, and those of 400 rows."""
+    X, eta = rows()
+    noise = np.random.default_rng(5).gumbel(size=(400, 3))
+    y = np.array(["art", "music", "sport"])[np.argmax(noise + np.column_stack([0 * eta, eta, -eta]), axis=1)]
+    return FMClassifier(**QUICK).fit(X, y), y
 
 
 @lru_cache
@@ -75,9 +86,50 @@ def test_probabilities_of_classes() -> None:
     np.testing.assert_array_equal(model.predict(X) == "yes", p[:, 1] > 0.5)
 
 
+def test_probabilities_of_three_classes() -> None:
+    X, eta = rows()
+    model, y = three()
+    assert model.classes_.tolist() == ["art", "music", "sport"]
+    p, sd = model.predict_proba(X, return_std=True)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+    names = model.encoder_.transform(X).to_csr().toarray()
+    posterior = model.posterior_["posterior"]
+    sites = {
+        s: posterior[s].stack(s=("chain", "draw")).transpose("s", ...).to_numpy().astype(float)
+        for s in ("w0", "w", "v")
+    }
+    draws = np.zeros((200, 400, 3))
+    for i, (w0, w, v) in enumerate(zip(*sites.values(), strict=True)):
+        pairs = 0.5 * ((names @ v) ** 2 - names**2 @ v**2).sum(-1)
+        draws[i] = softmax(np.column_stack([np.zeros(400), *(w0[:, None] + w @ names.T + pairs)]), axis=1)
+    np.testing.assert_allclose(p, draws.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sd, draws.std(0), atol=1e-3)
+    np.testing.assert_allclose(model.decision_function(X), np.log(p), rtol=1e-6)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[p.argmax(axis=1)])
+    assert np.corrcoef(np.log(p[:, 1] / p[:, 2]), eta)[0, 1] > 0.8
+    own = p[np.arange(400), np.searchsorted(model.classes_, y)]
+    np.testing.assert_allclose(model.log_predictive_density(X, y), np.log(own), rtol=1e-3)
+    assert np.isfinite(model.loo(X, y).elpd)
+    with pytest.raises(ValueError, match="X is not what was fitted"):
+        model.loo(X.iloc[::-1], y)
+
+
+def test_the_posterior_of_three_classes_is_labelled(tmp_path: Path) -> None:
+    model, _ = three()
+    model.save(tmp_path / "model.zarr")
+    for own in (model, FMClassifier.load(tmp_path / "model.zarr")):
+        posterior = own.posterior_["posterior"]
+        assert posterior["class"].to_numpy().tolist() == ["music", "sport"]
+        assert posterior["v"].sel({"class": "sport"}).dims == ("chain", "draw", "feature", "factor")
+        table = summary(own.posterior_)
+        assert {"w0[sport]", "lambda_w[music, user]", "eta[sport, worst]"} <= set(table.index)
+        shown = identified(own.posterior_).drop_vars("eta")
+        assert set(labelled_draws(shown)[0]) <= set(table.index)
+
+
 def test_credible_sets_hold_enough_and_no_more() -> None:
     X, _ = rows()
-    for model in (classifier(), ordinal()):
+    for model in (classifier(), three()[0], ordinal()):
         p = model.predict_proba(X)
         inside = model.predict_set(X, 0.8)
         held = np.where(inside, p, 0.0)
@@ -89,7 +141,7 @@ def test_credible_sets_hold_enough_and_no_more() -> None:
 
 def test_labels_survive_the_file(tmp_path: Path) -> None:
     X, _ = rows()
-    for model in (classifier(), ordinal()):
+    for model in (classifier(), three()[0], ordinal()):
         model.save(tmp_path / "model.nc")
         again = type(model).load(tmp_path / "model.nc")
         assert again.classes_.tolist() == model.classes_.tolist()
@@ -146,9 +198,21 @@ def test_outliers_pull_less_on_student_t() -> None:
 
 BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "one class": (lambda X, eta: FMClassifier().fit(X, np.ones(400)), "two classes, got one class only"),
-    "three classes": (
-        lambda X, eta: FMClassifier().fit(X, np.arange(400) % 3),
-        "Only binary classification is supported",
+    "three classes under probit": (
+        lambda X, eta: FMClassifier(likelihood="probit").fit(X, np.arange(400) % 3),
+        "'probit' is for two classes, y has 3: leave likelihood out",
+    ),
+    "three classes under a likelihood of two": (
+        lambda X, eta: FMClassifier(likelihood=BernoulliLogit()).fit(X, np.arange(400) % 3),
+        r"is for 2 classes, y has 3: \[0, 1, 2\]. Leave the likelihood out, or give Categorical\(num_classes=3\)",
+    ),
+    "three classes in a specification of four": (
+        lambda X, eta: FMClassifier(spec=ModelSpec(FM(1), Categorical(4))).fit(X, np.arange(400) % 3),
+        r"Categorical\(num_classes=4\) is for 4 classes, y has 3",
+    ),
+    "rows named before fitting": (
+        lambda X, eta: FMClassifier(predict_rows={"new": X}).fit(X, np.arange(400) % 3),
+        "there is neither under Categorical",
     ),
     "one ordered class": (lambda X, eta: FMOrdinal().fit(X, np.ones(400)), "two classes at least"),
     "class not declared": (
@@ -161,7 +225,7 @@ BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     ),
     "foreign likelihood": (
         lambda X, eta: FMClassifier(likelihood=Gaussian()).fit(X, np.arange(400) % 2),
-        "FMClassifier takes likelihoods BernoulliLogit, BernoulliProbit; got Gaussian",
+        "FMClassifier takes likelihoods BernoulliLogit, BernoulliProbit, Categorical; got Gaussian",
     ),
     "likelihood beside spec": (
         lambda X, eta: FMClassifier(likelihood="probit", spec=ModelSpec(FM(1), BernoulliProbit())).fit(

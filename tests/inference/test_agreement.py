@@ -27,6 +27,7 @@ from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
     BinomialLogit,
+    Categorical,
     Gaussian,
     Likelihood,
     NegativeBinomial,
@@ -114,8 +115,19 @@ def with_likelihood(name: str) -> Case:
     return Case(spec, design, y, rows, weight)
 
 
+def classes() -> Case:
+    """Three classes without order."""
+    design, ratings = small_ratings()
+    rng = np.random.default_rng(4)
+    eta = np.column_stack([np.zeros(40), 0.5 * (ratings - ratings.mean()), rng.normal(size=40)])
+    y = np.argmax(eta + rng.gumbel(size=eta.shape), axis=1) * 1.0
+    spec = replace(gaussian().spec, likelihood=Categorical(3), intercept=Intercept(mean=0.2, precision=1.0))
+    return Case(spec, design, y, weight=np.resize([1.0, 0.5, 2.0, 0.0], 40))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "gaussian": gaussian,
+    "categorical": classes,
     "relation blocks": relation_blocks,
     **{name: partial(with_likelihood, name) for name in LIKELIHOODS},
 }

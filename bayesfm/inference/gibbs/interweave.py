@@ -21,15 +21,18 @@ from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.units import FieldUnit, Layout
 from bayesfm.inference.gibbs.linear_predictor import linear_predictor
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState
-from bayesfm.likelihoods.newton import newton_metropolis
+from bayesfm.inference.gibbs.state import GibbsState
+from bayesfm.likelihoods.newton import RowSums, newton_metropolis
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import LocationScale, Prior
 from bayesfm.random import slice_step
 from bayesfm.sums import total
 
-__all__ = ["MAX_GROUPS", "interweave", "loose_groups", "rescale_eta"]
+__all__ = ["MAX_GROUPS", "RowDensity", "interweave", "loose_groups", "rescale_eta"]
+
+type RowDensity = Callable[[Array], Array]
+"""eta of all rows -> weight times log density of y of each, everything else held fixed."""
 
 MAX_GROUPS = 4
 """Groups that :func:`interweave` takes in one sweep: two passes over the design for each."""
@@ -41,9 +44,11 @@ def loose_groups(layout: Layout) -> list[int]:
     return [g for g in range(layout.num_groups) if g not in whole]
 
 
-def interweave(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData) -> GibbsState:
+def interweave(
+    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout, log_density: RowDensity
+) -> GibbsState:
     """Draw (w0, mu_g, sigma_g) of w given e, for up to :data:`MAX_GROUPS` loose groups chosen at random."""
-    groups = loose_groups(data.layout)
+    groups = loose_groups(layout)
     if not groups or spec.prior_w.location_scale(state.hyper_w) is None:
         return state
     key_order, key_groups = jax.random.split(key)
@@ -52,16 +57,21 @@ def interweave(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: Gi
         chosen = jax.random.permutation(key_order, chosen)[:MAX_GROUPS]
 
     def step(state: GibbsState, now: tuple[Array, Array]) -> tuple[GibbsState, None]:
-        return _one_group(*now, state, spec, data), None
+        return _one_group(*now, state, spec, layout, log_density), None
 
     return lax.scan(step, state, (jax.random.split(key_groups, len(chosen)), chosen))[0]
 
 
 def _one_group(
-    key: Key[Array, ""], g: Int[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData
+    key: Key[Array, ""],
+    g: Int[Array, ""],
+    state: GibbsState,
+    spec: ModelSpec,
+    layout: Layout,
+    log_density: RowDensity,
 ) -> GibbsState:
     """eta = rest + w0 + mu d + sigma a with d_n = sum x and a_n = sum x e over the group."""
-    prior, layout = spec.prior_w, data.layout
+    prior = spec.prior_w
     scales = prior.location_scale(state.hyper_w)
     assert scales is not None
     mu, sigma = scales.mu[g], scales.sigma[g]
@@ -71,10 +81,8 @@ def _one_group(
     seen = jnp.full_like(state.eta, 0.0 if spec.intercept is None else 1.0)
     columns = jnp.stack([seen, _at_rows(layout, own), _at_rows(layout, e)])
     at = jnp.stack([state.w0, mu, sigma])
-    target = _Target(
-        at, columns, state.eta, _log_densities(spec, state, data), partial(_log_prior, spec, scales)
-    )
-    by = target.moved(newton_metropolis(key, target.start, target.derivatives, target.log_ratio))
+    target = _Target(at, columns, state.eta, log_density, partial(_log_prior, spec, scales))
+    by = target.moved(newton_metropolis(key, target.start, target.sums, target.derivatives, target.log_ratio))
     if spec.intercept is None:
         by = by.at[0].set(0.0)
     return state._replace(
@@ -96,7 +104,7 @@ class _Target(NamedTuple):
     at: Float[Array, "3"]
     columns: Float[Array, "3 n_pad"]
     eta: Float[Array, " n_pad"]
-    log_densities: Callable[[Array], Array]
+    log_density: RowDensity
     log_prior: Callable[[Array], Array]
 
     @property
@@ -108,28 +116,30 @@ class _Target(NamedTuple):
         """(w0, mu, sigma) minus where they are."""
         return u.at[2].set(jnp.exp(u[2])) - self.at
 
-    def eta_at(self, u: Float[Array, "3"]) -> Float[Array, " n_pad"]:
-        """eta moves along."""
-        return self.eta + self.moved(u) @ self.columns
+    def sums(self, u: Float[Array, "3"]) -> RowSums:
+        """Of the log density and its derivatives by (w0, mu, sigma): one pass, whatever the likelihood."""
+        eta, one = self.eta + self.moved(u) @ self.columns, jnp.ones_like(self.eta)
 
-    def derivatives(self, u: Float[Array, "3"]) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
-        """Gradient and Hessian: two passes for the derivatives by eta, whatever the likelihood."""
-        eta, one = self.eta_at(u), jnp.ones_like(self.eta)
+        def with_slope(eta: Array) -> tuple[Array, Array]:
+            return jax.jvp(self.log_density, (eta,), (one,))
 
-        def first(eta: Array) -> Array:
-            return jax.jvp(self.log_densities, (eta,), (one,))[1]
+        (rows, slope), (_, curvature) = jax.jvp(with_slope, (eta,), (one,))
+        return RowSums(rows, self.columns @ slope, (self.columns * curvature) @ self.columns.T)
 
-        slope, curvature = jax.jvp(first, (eta,), (one,))
+    def derivatives(
+        self, u: Float[Array, "3"], sums: RowSums
+    ) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
+        """By u = (w0, mu, log sigma), with the prior."""
         by_sigma = jnp.ones(3, u.dtype).at[2].set(jnp.exp(u[2]))  # d sigma / d log sigma
-        gradient = by_sigma * (self.columns @ slope)
-        hessian = by_sigma[:, None] * ((self.columns * curvature) @ self.columns.T) * by_sigma
-        hessian = hessian.at[2, 2].add(gradient[2])
+        gradient = by_sigma * sums.gradient
+        hessian = (by_sigma[:, None] * sums.hessian * by_sigma).at[2, 2].add(gradient[2])
         return gradient + jax.grad(self.log_prior)(u), hessian + jax.hessian(self.log_prior)(u)
 
-    def log_ratio(self, u: Float[Array, "3"], other: Float[Array, "3"]) -> Float[Array, ""]:
-        """Log density at the other minus that at u, row by row."""
-        rows = self.log_densities(self.eta_at(other)) - self.log_densities(self.eta_at(u))
-        return total(rows) + self.log_prior(other) - self.log_prior(u)
+    def log_ratio(
+        self, u: Float[Array, "3"], here: RowSums, other: Float[Array, "3"], there: RowSums
+    ) -> Float[Array, ""]:
+        """Log density at the other minus that at u."""
+        return here.rise_to(there) + self.log_prior(other) - self.log_prior(u)
 
 
 def _log_prior(spec: ModelSpec, scales: LocationScale, u: Float[Array, "3"]) -> Float[Array, ""]:
@@ -142,48 +152,39 @@ def _log_prior(spec: ModelSpec, scales: LocationScale, u: Float[Array, "3"]) -> 
     return log - 0.5 * scales.beta0 * jnp.exp(-2 * log_sigma) * (mu - scales.mu0) ** 2
 
 
-def _log_densities(spec: ModelSpec, state: GibbsState, data: GibbsData) -> Callable[[Array], Array]:
-    """eta -> weight times log density of y, row by row."""
-    observed = data.observed
-
-    def rows(eta: Float[Array, " n_pad"]) -> Float[Array, " n_pad"]:
-        log_density = spec.likelihood.distribution(eta, state.params, observed.rows).log_prob(observed.y)
-        return jnp.where(observed.weight > 0, observed.weight * log_density, 0.0)
-
-    return rows
-
-
 def _at_rows(layout: Layout, x: list[Float[Array, " m"]]) -> Float[Array, " n_pad"]:
     """sum_j x_nj values_j: a model of rank 0."""
     zero = jnp.zeros((), x[0].dtype)
     return linear_predictor(FM(0), layout, zero, tuple(values[None] for values in x))
 
 
-def rescale_eta(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData) -> GibbsState:
+def rescale_eta(
+    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout, log_density: RowDensity
+) -> GibbsState:
     """(w0, w, mu_w, sigma_w) times s and (v, mu_v, sigma_v) times sqrt(s): eta times s, whatever the design.
 
     A slice step for t = log s with the likelihood itself. The normal densities of w, v and their means cancel against
     the Jacobian, but for prior means that are not zero; what is left is p(w0), and the priors of the scales.
     """
-    intercept, likelihood = spec.intercept, spec.likelihood
+    intercept = spec.intercept
     families = [(spec.prior_w, spec.prior_w.location_scale(state.hyper_w), 1.0)]
     if spec.predictor.rank:
         families.append((spec.prior_v, spec.prior_v.location_scale(state.hyper_v), 0.5))
     scaled = [(prior, scales, power) for prior, scales, power in families if scales is not None]
-    if not (likelihood.separable and loose_groups(data.layout)) or intercept is None:
+    if not (spec.likelihood.separable and loose_groups(layout)) or intercept is None:
         return state
     if len(scaled) < len(families):
         return state
 
-    def log_density(t: Float[Array, ""]) -> Float[Array, ""]:
+    def log_target(t: Float[Array, ""]) -> Float[Array, ""]:
         s = jnp.exp(t)
-        log = likelihood.log_likelihood(data.observed, s * state.eta, state.params)
+        log = total(log_density(s * state.eta))
         log += t - 0.5 * intercept.precision * (s * state.w0 - intercept.mean) ** 2
         for prior, scales, power in scaled:
             log += jnp.sum(_log_scale_prior(prior, scales, power * t))
         return log
 
-    t = slice_step(key, log_density, jnp.zeros((), state.eta.dtype), 0.25)
+    t = slice_step(key, log_target, jnp.zeros((), state.eta.dtype), 0.25)
     s, root = jnp.exp(t), jnp.exp(0.5 * t)
     hyper = [state.hyper_w, state.hyper_v]
     for i, (prior, scales, power) in enumerate(scaled):

@@ -60,7 +60,7 @@ class GibbsKernel:
         stats = draw_stats(
             self.spec, data.layout.group, data.observed, sites, state.eta, native=data.layout.native
         )
-        sites["eta"] = state.eta[self.probe_rows]
+        sites["eta"] = state.eta[..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
     def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:

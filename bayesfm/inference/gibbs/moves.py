@@ -44,7 +44,7 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     """
     prior0 = spec.intercept
     if prior0 is None:
-        return shift_cutpoints(key, state, spec, layout)
+        return state if spec.likelihood.identifies_intercept else shift_cutpoints(key, state, spec, layout)
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
         location = spec.prior_w.location(state.hyper_w)

@@ -105,7 +105,7 @@ class FMGibbs(MCMCKernel):
 
     def sample(self, state: FMGibbsState, model_args: Any, model_kwargs: Any) -> FMGibbsState:
         """One sweep; of every chain, where NumPyro runs them batched."""
-        if state.z["w0"].ndim:
+        if state.z["w0"].ndim > len(self._kernel.spec.likelihood.outputs):
             return jax.vmap(self._sample_one)(state)
         return self._sample_one(state)
 

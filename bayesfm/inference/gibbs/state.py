@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,15 +41,16 @@ class GibbsState(NamedTuple):
     """What a chain carries. ``eta`` is a cache: every sweep computes it anew from the parameters.
 
     ``theta`` holds one (K, m) array per unit of the layout, rows w, v_1, ..., v_k. Hyperparameters that belong to
-    features are in the order of the design.
+    features are in the order of the design. Where a likelihood has several linear predictors, everything but ``params``
+    has them along a leading axis.
     """
 
-    w0: Float[Array, ""]
-    theta: tuple[Float[Array, "K m"], ...]
+    w0: Float[Array, "*L"]
+    theta: tuple[Float[Array, "*L K m"], ...]
     hyper_w: Hyper
     hyper_v: Hyper
     params: dict[str, Array]
-    eta: Float[Array, " n_pad"]
+    eta: Float[Array, "*L n_pad"]
 
 
 def start_sd(design: Design, spread: float, rank: int) -> float:
@@ -71,6 +73,15 @@ def start_sd(design: Design, spread: float, rank: int) -> float:
 
 def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
     """Start of a chain: w = 0, small random v, so that chains differ and no factor starts at the saddle v = 0."""
+    outputs, dtype = spec.likelihood.outputs, data.y.dtype
+    start = partial(_initial_output, spec=spec, data=data)
+    state = jax.vmap(start)(jax.random.split(key, *outputs)) if outputs else start(key)
+    params = jax.tree.map(lambda x: jnp.asarray(x, dtype), spec.likelihood.initial(data.observed))
+    return state._replace(params=params)
+
+
+def _initial_output(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
+    """Of one linear predictor."""
     layout, dtype = data.layout, data.y.dtype
     k, G, p = spec.predictor.rank, layout.num_groups, layout.place.shape[0]
     theta = []
@@ -83,27 +94,28 @@ def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gibb
         theta=tuple(theta),
         hyper_w=cast(spec.prior_w.initial(Sizes(G, p))),
         hyper_v=cast(spec.prior_v.initial(Sizes(G, p, (k,)))),
-        params=cast(spec.likelihood.initial(data.observed)),
+        params={},
         eta=jnp.zeros_like(data.y),
     )
 
 
 def to_sites(state: GibbsState, layout: Layout) -> dict[str, Array]:
     """Named sites of a state, features in the design's order (see ``model.site_dims``)."""
-    theta = jnp.concatenate(state.theta, axis=1)[:, layout.place]
+    theta = jnp.concatenate(state.theta, axis=-1)[..., layout.place]
     hyper = {f"{name}_w": x for name, x in state.hyper_w.items()}
     hyper |= {f"{name}_v": x for name, x in state.hyper_v.items()}
-    return {"w0": state.w0, **state.params, **hyper, "w": theta[0], "v": theta[1:].T}
+    return {"w0": state.w0, **state.params, **hyper, "w": theta[..., 0, :], "v": theta[..., 1:, :].mT}
 
 
 def from_sites(sites: dict[str, Array], spec: ModelSpec, data: GibbsData) -> GibbsState:
     """State with the given sites; inverse of :func:`to_sites`."""
-    theta = jnp.concatenate([sites["w"][None], sites["v"].T])
+    outputs = spec.likelihood.outputs
+    theta = jnp.concatenate([sites["w"][..., None, :], sites["v"].mT], axis=-2)
     return GibbsState(
-        w0=sites.get("w0", jnp.zeros_like(data.y, shape=())),
-        theta=tuple(theta[:, unit.features] for unit in data.layout.units),
+        w0=sites.get("w0", jnp.zeros_like(data.y, shape=outputs)),
+        theta=tuple(theta[..., unit.features] for unit in data.layout.units),
         hyper_w={name: sites[f"{name}_w"] for name in spec.prior_w.hyper_names()},
         hyper_v={name: sites[f"{name}_v"] for name in spec.prior_v.hyper_names()},
         params={name: sites[name] for name in spec.likelihood.dims},
-        eta=jnp.zeros_like(data.y),
+        eta=jnp.zeros_like(data.y, shape=(*outputs, *data.y.shape)),
     )

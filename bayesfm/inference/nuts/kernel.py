@@ -121,7 +121,7 @@ class NutsKernel:
             "energy": state.energy,
             "step_size": state.adapt_state.step_size,
         }
-        sites["eta"] = sites["eta"][self.probe_rows]
+        sites["eta"] = sites["eta"][..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
     def moments(self, key: Key[Array, ""], state: HMCState) -> dict[str, tuple[Array, Array]]:
@@ -135,6 +135,7 @@ class NutsKernel:
             "group": self.num_groups,
             "factor": self.spec.predictor.rank,
             "feature": self.design.num_features,
+            **self.spec.likelihood.sizes,
         }
         for name, dims in site_dims(self.spec).items():
             if name not in sites and not self.spec.predictor.rank:

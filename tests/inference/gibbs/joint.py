@@ -303,13 +303,19 @@ def _hyper(prior: Prior, s: Sites, name: str) -> families.Values:
 
 def _log_prior(spec: ModelSpec, s: Sites, group: np.ndarray) -> np.ndarray:
     """Log prior density of every chain."""
-    lp = np.zeros(len(s["w"]))
-    if spec.intercept is not None:
-        lp = lp + stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
+    lp = _log_prior_of_features(spec, s, group)
     if isinstance(spec.likelihood, Gaussian):
         lp = lp + stats.gamma.logpdf(s["alpha"], spec.likelihood.a0 / 2, scale=2 / spec.likelihood.b0)
     else:
         lp = lp + reference(spec.likelihood).log_prior(s)
+    return lp
+
+
+def _log_prior_of_features(spec: ModelSpec, s: Sites, group: np.ndarray) -> np.ndarray:
+    """Without the parameters of the likelihood."""
+    lp = np.zeros(len(s["w"]))
+    if spec.intercept is not None:
+        lp = lp + stats.norm.logpdf(s["w0"], spec.intercept.mean, spec.intercept.precision**-0.5)
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
         lp = lp + families.log_density(prior, _hyper(prior, s, x), s[x], group)
     return lp

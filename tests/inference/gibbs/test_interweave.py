@@ -23,13 +23,17 @@ from tests.statistics import alarms, assert_no_alarm
 def weave(
     key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
 ) -> GibbsState:
-    return module.interweave(key, with_eta(state, spec, data), spec, data)
+    return module.interweave(key, with_eta(state, spec, data), spec, data.layout, density(state, spec, data))
 
 
 def rescale(
     key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
 ) -> GibbsState:
-    return module.rescale_eta(key, with_eta(state, spec, data), spec, data)
+    return module.rescale_eta(key, with_eta(state, spec, data), spec, data.layout, density(state, spec, data))
+
+
+def density(state: GibbsState, spec: ModelSpec, data: GibbsData) -> module.RowDensity:
+    return lambda eta: spec.likelihood.log_density(data.observed, eta, state.params)
 
 
 MOVES = {"interweave": weave, "rescale_eta": rescale}
@@ -144,7 +148,7 @@ def test_many_groups_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None
     state = some_state(spec, data)
     moved = set()
     for i in range(12):
-        after = module.interweave(jax.random.key(i), state, spec, data)
+        after = weave(jax.random.key(i), state, spec, data, 2)
         changed = np.flatnonzero(np.asarray(after.hyper_w["mu"] != state.hyper_w["mu"]))
         assert len(changed) <= 1
         moved |= set(changed.tolist())
@@ -164,5 +168,5 @@ def test_whole_fields_and_other_priors_are_left_alone(name: str) -> None:
 def test_the_scale_of_eta_is_that_of_separable_likelihoods() -> None:
     spec, _, _, data, _ = joint.problem("rows")
     state = some_state(spec, data)
-    moved = module.rescale_eta(jax.random.key(3), state, spec, data)
+    moved = module.rescale_eta(jax.random.key(3), state, spec, data.layout, density(state, spec, data))
     assert moved is state
