@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from bayesfm.design import Block, Design, design_from_matrix
+from bayesfm.inference import chains
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
@@ -88,12 +89,16 @@ def test_a_class_without_rows_keeps_its_prior_and_takes_little_from_the_others()
     assert p[2] < np.exp(P / 2) / N
 
 
-def test_a_run_goes_on_where_it_was_stopped_and_its_posterior_survives_the_disk(tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_was_stopped_and_its_posterior_survives_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, y = data()
     design, whole = design_from_matrix(X), sampled()
     folder = {"checkpoint": tmp_path / "run", "draws_on_disk": True}
     stopped = replace(OPTIONS, **folder, callback=lambda seen: not seen.warming_up)
-    part = gibbs(jax.random.key(0), SPEC, design, y, options=stopped)
+    with monkeypatch.context() as patch:
+        patch.setattr(chains, "PIECE_SECONDS", 0.0)  # small pieces, however fast the machine
+        part = gibbs(jax.random.key(0), SPEC, design, y, options=stopped)
     assert 0 < part.num_draws < whole.num_draws
     again = gibbs(jax.random.key(0), SPEC, design, y, options=replace(OPTIONS, **folder, resume=True))
     assert whole.sites["w"].shape == (2, 1000, C - 1, P)

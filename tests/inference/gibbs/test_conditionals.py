@@ -97,7 +97,9 @@ class Case:
 
         with pytest.MonkeyPatch.context() as patch, random_numbers(gamma, noise.normal):
             patch.setattr(units, "draw", draw)
-            patch.setattr(sweep_module, "invariant_moves", lambda key, state, spec, layout: state)
+            patch.setattr(sweep_module, "rotate", lambda key, theta, *_: theta)
+            for move in ("interweave", "rescale_eta", "invariant_moves"):
+                patch.setattr(sweep_module, move, lambda key, state, *_: state)
             state = from_sites(self.start, SPEC, data)
             state = sweep_module.sweep(jax.random.key(0), state, SPEC, data, SPEC.predictor.rank)
         return {**to_sites(state, layout), "eta": state.eta[: len(self.y)]}
