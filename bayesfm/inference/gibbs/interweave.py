@@ -5,7 +5,7 @@ follows mu and sigma, which follow w. :func:`interweave` draws (w0, mu, sigma) o
 e_j = (w_j - mu)/sigma held fixed instead of w (Yu & Meng 2011): eta is linear in the three.
 
 Where the data can leave eta without a finite maximum (``Likelihood.separable``) the augmentation in turn holds the
-scale of eta: :func:`rescale_eta` draws it with the augmentation integrated out. Both are in docs/math.md, section 27.
+scale of eta: :func:`rescale_eta` draws it with the augmentation integrated out. Both are in docs/math.md, section 28.
 """
 
 from __future__ import annotations
