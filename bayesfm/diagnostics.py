@@ -176,8 +176,8 @@ def _chosen(tree: xr.DataTree, data: xr.Dataset, names: list[str]) -> xr.Dataset
     for name in names:
         if name not in data and "factor" in posterior[name].dims:
             _warn(
-                f"{name} is defined only up to a rotation of the factors: its R-hat and effective sample size over chains, "
-                "and its mean, tell nothing about convergence; bayesfm.align gives v and mu_v of all draws one orientation",
+                f"{name} is defined only up to a rotation of the factors: its R-hat and effective sample size over "
+                "chains, and its mean, tell nothing about convergence; bayesfm.align turns draws to one orientation",
                 UserWarning,
             )
     return xr.Dataset({name: data[name] if name in data else posterior[name] for name in names})

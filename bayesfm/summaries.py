@@ -62,7 +62,7 @@ def samples(
     ) -> Float[Array, ""]:
         key = jax.random.wrap_key_data(seed, impl="threefry2x32")
         key = jax.random.fold_in(jax.random.fold_in(key, row), number)
-        return likelihood.distribution(eta, params, own).sample(key)
+        return likelihood.distribution(eta, params, own).sample(key).astype(eta.dtype)  # classes are integers
 
     over_rows = jax.vmap(one, (None, None, -1, 0, 0, 0))
     return jax.vmap(over_rows, (0, 0, 0, None, None, None))(

@@ -1,14 +1,15 @@
 """Likelihoods on real data: ratings as numbers, with outliers, as ordered classes; messages as spam or not.
 
-    python -m benchmarks likelihoods --data-home FOLDER [--parts ratings messages speed]
+    python -m benchmarks likelihoods --data-home FOLDER [--parts ratings lectures messages posts speed]
 
-``FOLDER`` holds ``ml-100k.zip`` and ``sms.tsv.gz``. All of them by Gibbs sampling, with the default priors.
+``FOLDER`` holds ``ml-100k.zip``, ``InstEval.csv.gz``, ``sms.tsv.gz`` and ``20news-bydate.parquet``. All of them by Gibbs sampling, with the default priors.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from bayesfm.datasets import load_movielens_100k
+from bayesfm.datasets import load_insteval, load_movielens_100k
 from bayesfm.design import TableEncoder
 from bayesfm.estimators import FMClassifier, FMOrdinal, FMRegressor
 from bayesfm.estimators.base import FactorizationMachine
@@ -34,11 +35,21 @@ from bayesfm.likelihoods import (
     StudentT,
 )
 from bayesfm.model import default_spec
+from bayesfm.priors import HalfT
 from benchmarks.machine import describe, table
+from benchmarks.problems import newsgroups
 from benchmarks.samplers import Problem, alternate, burst_of_ordered_probit, sweeper
 
 OPTIONS: dict[str, Any] = {"num_warmup": 112, "num_samples": 400, "num_chains": 1, "random_state": 0}
 STARS = np.arange(1, 6)
+HEADER = [
+    "split",
+    "rank",
+    "likelihood",
+    "RMSE",
+    "MAE of the median star",
+    "log probability of the star",
+]
 
 
 def star_probabilities(model: FactorizationMachine, X: pd.DataFrame) -> np.ndarray:
@@ -66,11 +77,28 @@ def star_probabilities(model: FactorizationMachine, X: pd.DataFrame) -> np.ndarr
     return np.diff(np.array([np.zeros(len(X)), *cdf, np.ones(len(X))]), axis=0).T
 
 
-def ratings(data_home: str | None, split: str, rank: int) -> list[list[object]]:
-    """Scores of one split: RMSE of the mean, MAE of the median, log probability of the star, 90 % coverage."""
+type Split = tuple[pd.DataFrame, np.ndarray, pd.DataFrame, np.ndarray]
+
+
+def movielens(data_home: str | None, split: str) -> Split:
+    """Users and items of a split of ML-100k."""
     train, test = load_movielens_100k(split, data_home=data_home)
-    X, X_test = train[["user", "item"]], test[["user", "item"]]
-    y, y_test = train["rating"].to_numpy(), test["rating"].to_numpy()
+    columns = ["user", "item"]
+    return train[columns], train["rating"].to_numpy(), test[columns], test["rating"].to_numpy()
+
+
+def lectures(data_home: str | None) -> Split:
+    """InstEval, a tenth held out: students, lecturers, departments and the rest, all as levels."""
+    data = load_insteval(data_home).astype({"y": float})
+    columns = ["s", "d", "dept", "studage", "lectage", "service"]
+    train, test = train_test_split(data, test_size=0.1, random_state=0)
+    return train[columns].astype(str), train["y"].to_numpy(), test[columns].astype(str), test["y"].to_numpy()
+
+
+def ratings(name: str, data: Split, rank: int) -> list[list[object]]:
+    """Scores of one split: RMSE of the mean, MAE of the median, log probability of the star, 90 % coverage."""
+    split = name
+    X, y, X_test, y_test = data
     models: dict[str, FactorizationMachine] = {
         "Gaussian": FMRegressor(rank, **OPTIONS),
         "Student-t": FMRegressor(rank, likelihood="student_t", **OPTIONS),
@@ -122,6 +150,27 @@ def messages(data_home: str) -> list[list[object]]:
     return rows
 
 
+def posts(data_home: str) -> list[list[object]]:
+    """20 Newsgroups, computers against the rest, indicators of words: AUC and log-loss."""
+    X, X_test, y, y_test = newsgroups(data_home)
+    options = {"num_warmup": 100, "num_samples": 100, "num_chains": 1, "random_state": 0}
+    rare = HalfT(scale=0.05, df=math.inf)
+    models: dict[str, Any] = {
+        "logistic regression, C = 1": LogisticRegression(max_iter=1000),
+        "logistic regression, C = 3": LogisticRegression(C=3.0, max_iter=1000),
+        "rank 0, default prior": FMClassifier(0, **options),
+        "FM logit, rank 5, default prior": FMClassifier(5, **options),
+        "FM logit, rank 5, half-normal scale .05 of v": FMClassifier(5, prior_v=rare, **options),
+    }
+    rows: list[list[object]] = []
+    for name, model in models.items():
+        start = time.perf_counter()
+        p = model.fit(X, y).predict_proba(X_test)[:, 1]
+        seconds = time.perf_counter() - start
+        rows.append([name, f"{roc_auc_score(y_test, p):.4f}", f"{log_loss(y_test, p):.4f}", f"{seconds:.0f}"])
+    return rows
+
+
 def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
     """Milliseconds per sweep of each likelihood on ML-100k, and of myfm's ordered probit, interleaved."""
     train, _ = load_movielens_100k("ua", data_home=data_home)
@@ -155,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data-home", default=None)
     parser.add_argument("--splits", nargs="+", default=["ua"])
     parser.add_argument("--rank", type=int, default=8)
-    parts = ["ratings", "messages", "speed"]
+    parts = ["ratings", "lectures", "messages", "posts", "speed"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     args = parser.parse_args(argv)
     print(describe("numpyro", "scikit-learn", "myfm"))
@@ -163,17 +212,20 @@ def main(argv: list[str] | None = None) -> None:
         print(f"\nML-100k, rank {args.rank}, ms per sweep\n")
         print(table(["likelihood", "ms per sweep", "times Gaussian"], speed(args.data_home, args.rank)))
     if "ratings" in args.parts:
-        rows = [row for split in args.splits for row in ratings(args.data_home, split, args.rank)]
-        header = [
-            "split",
-            "rank",
-            "likelihood",
-            "RMSE",
-            "MAE of the median star",
-            "log probability of the star",
+        rows = [
+            row
+            for split in args.splits
+            for row in ratings(split, movielens(args.data_home, split), args.rank)
         ]
         print("\nML-100k, 512 sweeps, the last 400 kept\n")
-        print(table([*header, "90 % coverage", "seconds"], rows))
+        print(table([*HEADER, "90 % coverage", "seconds"], rows))
+    if "lectures" in args.parts:
+        print("\nInstEval, a tenth held out, 512 sweeps, the last 400 kept\n")
+        rows = ratings("InstEval", lectures(args.data_home), args.rank)
+        print(table([*HEADER, "90 % coverage", "seconds"], rows))
+    if "posts" in args.parts:
+        print("\n20 Newsgroups, computers or not, indicators of words, 100 sweeps after 100 of warm-up\n")
+        print(table(["model", "AUC", "log-loss", "seconds"], posts(args.data_home)))
     if "messages" in args.parts:
         print("\nSMS spam, tf-idf, a quarter held out\n")
         print(table(["model", "AUC", "log-loss", "seconds"], messages(args.data_home)))

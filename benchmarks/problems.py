@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from bayesfm.datasets import load_movielens_100k
 from bayesfm.design import Block, Design, TableEncoder, design_from_matrix
 from benchmarks.samplers import Problem
 
-__all__ = ["PROBLEMS", "two_fields"]
+__all__ = ["PROBLEMS", "newsgroups", "two_fields"]
 
 
 def ml_100k(data_home: str | None) -> Problem:
@@ -35,8 +36,17 @@ def two_fields(name: str, rows: int, users: int, items: int) -> Problem:
     return _problem(name, design, rng.normal(3.5, 1.0, rows))
 
 
-def text(data_home: str | None) -> Problem:
-    """20 Newsgroups, "comp.*" against the rest: hashed words, two thirds of the training part, columns that occur."""
+class Text(NamedTuple):
+    """Indicators of words, and whether a post is about computers; a third of the posts is held out."""
+
+    X: sparse.csr_array
+    X_test: sparse.csr_array
+    y: np.ndarray
+    y_test: np.ndarray
+
+
+def newsgroups(data_home: str | None) -> Text:
+    """20 Newsgroups, "comp.*" against the rest: hashed words of the training part, columns that occur."""
     assert data_home is not None, "20news-bydate.parquet is looked for in --data-home"
     posts = pd.read_parquet(Path(data_home) / "20news-bydate.parquet")
     posts = posts[posts["split"] == "train"]
@@ -49,8 +59,14 @@ def text(data_home: str | None) -> Problem:
     )
     X = sparse.csr_array(words.transform(posts["text"]))
     y = posts["group"].str.startswith("comp.").to_numpy(float)
-    X, _, y, _ = train_test_split(X, y, test_size=0.33, random_state=42)
-    X = sparse.csr_array(X[:, np.flatnonzero(np.asarray(X.sum(axis=0)).ravel())])
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.33, random_state=42)
+    used = np.flatnonzero(np.asarray(X.sum(axis=0)).ravel())
+    return Text(sparse.csr_array(X[:, used]), sparse.csr_array(X_test[:, used]), y, y_test)
+
+
+def text(data_home: str | None) -> Problem:
+    """20 Newsgroups: what is learned from."""
+    X, _, y, _ = newsgroups(data_home)
     return Problem("20 Newsgroups", design_from_matrix(X), X, y, [X.shape[1]])
 
 

@@ -108,9 +108,7 @@ def test_names_can_be_chosen(tree: xr.DataTree) -> None:
 
 @pytest.mark.parametrize("name", ["v", "mu_v", "lambda_v"])
 def test_raw_factors_come_with_a_word(tree: xr.DataTree, name: str) -> None:
-    with pytest.warns(
-        UserWarning, match=f"{name} is defined only up to a rotation of the factors"
-    ) as caught:
+    with pytest.warns(UserWarning, match=f"{name} is defined only up to a rotation of the factors") as caught:
         summary(tree, [name, "w0"])
     assert len(caught) == 1
     if os.environ.get("BAYESFM_TYPECHECK") != "1":  # which puts its own frames in between

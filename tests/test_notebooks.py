@@ -13,10 +13,20 @@ SMALL = "NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 20, 20, 2"
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["01_ratings.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["01_ratings.ipynb", "03_ordinal_ratings.ipynb"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LAST_WORDS = {"01_ratings": "same predictions: True", "03_ordinal_ratings": "elpd"}
+"""What the last cell has to print."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "01_ratings"), id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_runs(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -24,4 +34,4 @@ def test_runs(path: Path, tmp_path: Path) -> None:
     parameters[0].source = SMALL
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
-    assert "same predictions: True" in str(last.outputs)
+    assert LAST_WORDS[path.stem] in str(last.outputs)

@@ -73,11 +73,11 @@ def test_densities_are_those_of_a_loop() -> None:
     y = np.resize(np.arange(C), design.num_rows)
     own = naive_log_p(model, design)[:, np.arange(len(y)), y]
     weight = np.resize([1.0, 0.5, 0.0], len(y))
-    found = log_likelihood(model, design, y, weight)
+    found = log_likelihood(model, design, y.astype(float), weight)
     assert found.shape == (2, 7, len(y))
     np.testing.assert_allclose(np.concatenate(found), own * weight, **CLOSE)
     mean = logsumexp(own, axis=0) - np.log(len(own))
-    np.testing.assert_allclose(log_predictive_density(model, design, y), mean, **CLOSE)
+    np.testing.assert_allclose(log_predictive_density(model, design, y.astype(float)), mean, **CLOSE)
 
 
 def test_draws_have_the_probabilities() -> None:

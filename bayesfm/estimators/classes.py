@@ -23,7 +23,11 @@ class ClassProbabilities(FactorizationMachine):
     def _as_response(self, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
         if not reset:
             check_is_fitted(self, "posterior_")
-        return encode_labels(self, y, reset)
+        return encode_labels(self, y, reset, fractions=self._takes_fractions)
+
+    def _takes_fractions(self, y: np.ndarray) -> bool:
+        """Whether floats are labels here also where they are not whole."""
+        return False
 
     def predict_proba(
         self, X: Any, return_std: bool = False

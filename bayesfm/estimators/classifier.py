@@ -50,7 +50,7 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"user": rng.integers(0, 8, 300), "item": rng.integers(0, 6, 300)})
     >>> y = np.where(rng.normal(size=8)[X["user"]] + rng.normal(size=300) > 0, "yes", "no")
-    >>> model = FMClassifier(rank=2, random_state=0).fit(X, y)
+    >>> model = FMClassifier(rank=2, num_samples=2000, random_state=0).fit(X, y)
     >>> model.classes_.tolist(), model.predict_proba(X).shape
     (['no', 'yes'], (300, 2))
     """

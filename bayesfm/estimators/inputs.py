@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import date, time, timedelta
 from numbers import Integral
 from pathlib import Path
@@ -122,8 +122,13 @@ def plain_classes(classes: np.ndarray) -> dict[str, Any]:
     return {"values": classes.tolist(), "dtype": "O" if classes.dtype.kind == "O" else classes.dtype.str}
 
 
-def encode_labels(estimator: Any, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
-    """Codes 0, 1, ... of labels of any type; ``reset`` learns ``classes_``, else labels have to be among them."""
+def encode_labels(
+    estimator: Any, y: Any, reset: bool, *, fractions: Callable[[np.ndarray], bool] = lambda y: False
+) -> Float[np.ndarray, " n"]:
+    """Codes 0, 1, ... of labels of any type; ``reset`` learns ``classes_``, else labels have to be among them.
+
+    ``fractions`` says of floats whether they are labels also where they are not whole.
+    """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     _refuse_mask("y", y)
@@ -131,7 +136,8 @@ def encode_labels(estimator: Any, y: Any, reset: bool) -> Float[np.ndarray, " n"
     if y.dtype.kind == "f":
         check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
     if reset:
-        check_classification_targets(y)
+        if not (y.dtype.kind == "f" and fractions(y)):
+            check_classification_targets(y)
         estimator.classes_ = np.unique(y)
     codes = np.searchsorted(estimator.classes_, y).clip(0, len(estimator.classes_) - 1)
     wrong = estimator.classes_[codes] != y

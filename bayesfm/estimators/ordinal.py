@@ -16,6 +16,10 @@ from bayesfm.model import ModelSpec
 __all__ = ["FMOrdinal"]
 
 
+MAX_LEVELS = 100
+"""Distinct numbers with fractions that are taken for ordered classes: more of them are a real response."""
+
+
 class FMOrdinal(ClassifierMixin, ClassProbabilities):
     """Bayesian factorization machine for ordered classes.
 
@@ -62,7 +66,8 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         X : DataFrame, sparse or dense matrix, Design, or list of Block; n rows
             As in :meth:`FMRegressor.fit`.
         y : array-like of shape (n,)
-            Labels, of any type that sorts.
+            Labels, of any type that sorts; numbers with fractions (half stars) where there are at most 100 of them and
+            fewer than half as many as rows, or where ``classes`` names them.
         sample_weight : array-like of shape (n,), optional
             0 or 1 for Gibbs sampling.
         classes : sequence, optional
@@ -75,6 +80,11 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         """
         self._declared = None if classes is None else np.asarray(classes)
         return super().fit(X, y, sample_weight)
+
+    def _takes_fractions(self, y: np.ndarray) -> bool:
+        if self._declared is not None:
+            return True
+        return len(np.unique(y)) <= min(MAX_LEVELS, len(y) // 2)
 
     def _as_response(self, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
         codes = super()._as_response(y, reset)

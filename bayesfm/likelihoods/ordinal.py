@@ -160,6 +160,7 @@ class OrdinalProbit(_Ordinal):
     scale: float = 2**0.5
 
     link: ClassVar[str] = "probit"
+    separable: ClassVar[bool] = True
 
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None

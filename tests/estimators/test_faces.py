@@ -302,3 +302,18 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 )
 def test_check_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
+
+
+def test_half_stars_are_ordered_classes_and_real_numbers_are_not() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"user": rng.integers(0, 4, 60)})
+    stars = rng.integers(1, 7, 60) / 2
+    options: dict[str, Any] = {"num_warmup": 5, "num_samples": 5, "num_chains": 1}
+    model = FMOrdinal(0, random_state=0, **options).fit(X, stars)
+    assert model.classes_.tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert set(model.predict(X)) <= set(stars)
+    assert np.isfinite(model.log_predictive_density(X, stars)).all()
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        FMOrdinal(0, **options).fit(X, rng.normal(size=60))
+    few = FMOrdinal(0, random_state=0, **options).fit(X[:3], [0.5, 1.5, 2.5], classes=[0.5, 1.5, 2.5, 3.5])
+    assert few.predict_proba(X[:3]).shape == (3, 4)

@@ -118,6 +118,7 @@ def test_every_class_has_a_prior_of_its_own(name: str) -> None:
     )
     sites = {x: trace[x]["value"] for x in site_dims(spec)}
     y = np.resize(np.arange(C), design.num_rows)
+    y_float = jnp.asarray(y, jnp.float32)
     lp = 0.0
     eta = np.zeros((C - 1, design.num_rows))
     X = naive_rows(design)
@@ -131,7 +132,7 @@ def test_every_class_has_a_prior_of_its_own(name: str) -> None:
     np.testing.assert_allclose(trace["eta"]["value"], eta, rtol=1e3 * EPS, atol=1e3 * EPS)
     likelihood = log_p(np.asarray(trace["eta"]["value"], np.float64))[np.arange(len(y)), y].sum()
     scale = {"rtol": 256 * EPS, "atol": 256 * EPS * (abs(lp) + abs(likelihood))}
-    by_model = quickly(lambda x: log_density(numpyro_model, (*arguments, jnp.asarray(y)), {}, x)[0])(sites)
+    by_model = quickly(lambda x: log_density(numpyro_model, (*arguments, y_float), {}, x)[0])(sites)
     np.testing.assert_allclose(by_model, lp + likelihood, **scale)
     by_sites = quickly(lambda x: log_joint(spec, arguments[2], x, jnp.asarray(likelihood, jnp.float32)))(
         sites

@@ -2,10 +2,9 @@
 
 Given w, its group mean mu and scale sigma hardly move when a group has many features of which the data say little: w
 follows mu and sigma, which follow w. :func:`interweave` draws (w0, mu, sigma) once more with the standardised
-e_j = (w_j - mu)/sigma held fixed instead of w (Yu & Meng 2011): eta is linear in the three.
-
-Where the data can leave eta without a finite maximum (``Likelihood.separable``) the augmentation in turn holds the
-scale of eta: :func:`rescale_eta` draws it with the augmentation integrated out. Both are in docs/math.md, section 28.
+e_j = (w_j - mu)/sigma held fixed instead of w (Yu & Meng 2011): eta is linear in the three. And the augmentation in
+turn holds the scale of eta: :func:`rescale_eta` draws it with the augmentation integrated out. Both are for likelihoods
+that data can leave without a finite maximum (``Likelihood.separable``); docs/math.md, section 28.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ type RowDensity = Callable[[Array], Array]
 """eta of all rows -> weight times log density of y of each, everything else held fixed."""
 
 MAX_GROUPS = 4
-"""Groups that :func:`interweave` takes in one sweep: two passes over the design for each."""
+"""Groups that :func:`interweave` takes in one sweep: two passes over the design and two over the rows for each."""
 
 
 def loose_groups(layout: Layout) -> list[int]:
@@ -48,7 +47,7 @@ def interweave(
     key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout, log_density: RowDensity
 ) -> GibbsState:
     """Draw (w0, mu_g, sigma_g) of w given e, for up to :data:`MAX_GROUPS` loose groups chosen at random."""
-    groups = loose_groups(layout)
+    groups = loose_groups(layout) if spec.likelihood.separable else []
     if not groups or spec.prior_w.location_scale(state.hyper_w) is None:
         return state
     key_order, key_groups = jax.random.split(key)
@@ -143,7 +142,7 @@ class _Target(NamedTuple):
 
 
 def _log_prior(spec: ModelSpec, scales: LocationScale, u: Float[Array, "3"]) -> Float[Array, ""]:
-    """p(w0) p(log sigma) p(mu | sigma)."""
+    """p(w0) p(log sigma) p(mu | sigma), up to a constant."""
     w0, mu, log_sigma = u
     mean0, precision0 = (
         (0.0, 1.0) if spec.intercept is None else (spec.intercept.mean, spec.intercept.precision)

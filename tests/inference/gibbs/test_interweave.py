@@ -75,7 +75,7 @@ def test_eta_moves_along(name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "likelihood", "prior"),
     [
-        ("interweave", "rows", None, None),
+        ("interweave", "rows", BernoulliLogit(), None),
         ("interweave", "table", BernoulliProbit(), HalfT(scale=0.7, df=4.0, mu0=0.3)),
         ("interweave", "rows", OrdinalProbit(3), None),
         ("rescale_eta", "rows", BernoulliLogit(), None),
@@ -142,7 +142,7 @@ def test_planted_bugs_are_caught(bug: Callable) -> None:
 def test_many_groups_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one group only, each of them moves in some sweep, and one in each."""
     monkeypatch.setattr(module, "MAX_GROUPS", 1)
-    spec, _, _, data, _ = joint.problem("rows")
+    spec, _, _, data, _ = joint.problem("rows", likelihood=BernoulliLogit())
     groups = module.loose_groups(data.layout)
     assert len(groups) == 2
     state = some_state(spec, data)
@@ -165,8 +165,10 @@ def test_whole_fields_and_other_priors_are_left_alone(name: str) -> None:
             np.testing.assert_array_equal(old, new)
 
 
-def test_the_scale_of_eta_is_that_of_separable_likelihoods() -> None:
+@pytest.mark.parametrize("name", MOVES)
+def test_both_are_for_separable_likelihoods(name: str) -> None:
     spec, _, _, data, _ = joint.problem("rows")
     state = some_state(spec, data)
-    moved = module.rescale_eta(jax.random.key(3), state, spec, data.layout, density(state, spec, data))
-    assert moved is state
+    moved = MOVES[name](jax.random.key(3), state, spec, data, 2)
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(moved), strict=True):
+        np.testing.assert_array_equal(old, new)

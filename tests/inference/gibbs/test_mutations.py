@@ -138,8 +138,8 @@ def hyper_one_sweep_late(patch: pytest.MonkeyPatch, problem: joint.Problem) -> O
 def weight_ignored_in_alpha(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     update = Gaussian.update
 
-    def changed(self: Gaussian, key: Any, observed: Any, eta: Any, params: Any) -> Any:
-        return update(self, key, observed._replace(weight=jnp.sign(observed.weight)), eta, params)
+    def changed(self: Gaussian, key: Any, observed: Any, *args: Any, **options: Any) -> Any:
+        return update(self, key, observed._replace(weight=jnp.sign(observed.weight)), *args, **options)
 
     patch.setattr(Gaussian, "update", changed)
     return {"transition": retraced()}
@@ -202,7 +202,7 @@ def residual_not_moved_by_theta(patch: pytest.MonkeyPatch, problem: joint.Proble
 
 def factors_of_others_stale(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     """The second unit sees the first one's factors as they were before the first was drawn."""
-    factors_of, first = sweep_module._summary, {}
+    factors_of, first = sweep_module.summary_of, {}
 
     def changed(predictor: Any, unit: Any, theta: Any, layout: Any) -> jax.Array:
         first.setdefault(id(unit), factors_of(predictor, unit, theta, layout))
@@ -212,7 +212,7 @@ def factors_of_others_stale(patch: pytest.MonkeyPatch, problem: joint.Problem) -
         first.clear()
         return sweep_module.sweep(*args)
 
-    patch.setattr(sweep_module, "_summary", changed)
+    patch.setattr(sweep_module, "summary_of", changed)
     return {"transition": transition}
 
 
