@@ -2,7 +2,8 @@
 
     python -m benchmarks likelihoods --data-home FOLDER [--parts ratings lectures messages posts speed]
 
-``FOLDER`` holds ``ml-100k.zip``, ``InstEval.csv.gz``, ``sms.tsv.gz`` and ``20news-bydate.parquet``. All of them by Gibbs sampling, with the default priors.
+``FOLDER`` holds ``ml-100k.zip``, ``InstEval.csv.gz``, ``sms.tsv.gz`` and ``20news-bydate.parquet``. All of them by
+Gibbs sampling, with the default priors.
 """
 
 from __future__ import annotations
