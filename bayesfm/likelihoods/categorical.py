@@ -18,6 +18,7 @@ from bayesfm._checks import check_count
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import BernoulliLogit
+from bayesfm.likelihoods.response import check_codes
 
 __all__ = ["Categorical", "Softmax"]
 
@@ -108,14 +109,7 @@ class Categorical(Likelihood):
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
         """Codes 0, ..., num_classes - 1; not every class has to occur."""
-        y = np.asarray(y, np.float64)
-        wrong = ~((y >= 0) & (y <= self.num_classes - 1) & (y == np.round(y)))
-        if wrong.any():
-            raise ValueError(
-                f"Categorical(num_classes={self.num_classes}) needs y of 0, ..., {self.num_classes - 1}, got "
-                f"{y[wrong].flat[0]:g}: FMClassifier takes labels of any coding"
-            )
-        return y
+        return check_codes("Categorical", self.num_classes, y, "FMClassifier takes labels of any coding")
 
     def expected_eta(
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]

@@ -19,7 +19,7 @@ from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.distributions import LINKS, InducedDirichlet, Ordinal, class_edges
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
-from bayesfm.likelihoods.response import check_zero_one_weight
+from bayesfm.likelihoods.response import check_codes, check_zero_one_weight
 from bayesfm.random import truncated_normal
 from bayesfm.sums import total
 
@@ -58,14 +58,7 @@ class _Ordinal(Likelihood):
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
         """Codes 0, ..., num_classes - 1; not every class has to occur."""
-        y = np.asarray(y, np.float64)
-        wrong = ~((y >= 0) & (y <= self.num_classes - 1) & (y == np.round(y)))
-        if wrong.any():
-            raise ValueError(
-                f"{type(self).__name__}(num_classes={self.num_classes}) needs y of 0, ..., {self.num_classes - 1}, got "
-                f"{y[wrong].flat[0]:g}: FMOrdinal takes classes of any coding"
-            )
-        return y
+        return check_codes(type(self).__name__, self.num_classes, y, "FMOrdinal takes classes of any coding")
 
     def expected_eta(
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["check_real_response", "check_whole_numbers", "check_zero_one_weight", "share_of_ones", "spread"]
+__all__ = [
+    "check_codes",
+    "check_real_response",
+    "check_whole_numbers",
+    "check_zero_one_weight",
+    "share_of_ones",
+    "spread",
+]
 
 MAX_RESPONSE = 1e18
 MAX_SCALE = 1e12
@@ -64,3 +71,15 @@ def spread(y: np.ndarray, weight: np.ndarray | None) -> float:
             f"its square times everything else; got {s:.3g}: multiply y by a constant (other units)"
         )
     return s
+
+
+def check_codes(likelihood: str, num_classes: int, y: np.ndarray, face: str) -> np.ndarray:
+    """Codes 0, ..., num_classes - 1 as floats; not every class has to occur."""
+    y = np.asarray(y, np.float64)
+    wrong = ~((y >= 0) & (y <= num_classes - 1) & (y == np.round(y)))
+    if wrong.any():
+        raise ValueError(
+            f"{likelihood}(num_classes={num_classes}) needs y of 0, ..., {num_classes - 1}, got "
+            f"{y[wrong].flat[0]:g}: {face}"
+        )
+    return y

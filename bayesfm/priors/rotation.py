@@ -10,15 +10,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from bayesfm.priors.draws import slice_step
+
 __all__ = ["MAX_ROUNDS", "SquareSums", "draw_rotation", "rounds_of_pairs"]
 
 MAX_ROUNDS = 7
 """Rounds of disjoint pairs in one move: all pairs up to rank 8; of more factors a random part, so that the move stays
 small beside the sweep."""
-
-
-type Shrinking = tuple[Array, Array, Array, Array, Array]
-"""Key, left and right end of the interval, place, whether it has been found."""
 
 
 class SquareSums(NamedTuple):
@@ -104,7 +102,7 @@ def _draw_angles(
     """
     B, C = 0.5 * (first - second), across
     scale = (rate + first) * (rate + second)  # A^2 - B^2
-    key_height, key_left, key_shrink, key_quarter = jax.random.split(key, 4)
+    key_place, key_quarter = jax.random.split(key)
     shape, dtype = first.shape[1:], first.dtype
 
     def log_density(x: Float[Array, " P"]) -> Float[Array, " P"]:
@@ -114,21 +112,7 @@ def _draw_angles(
         smallest = jnp.asarray(-1 + jnp.finfo(dtype).eps, dtype)
         return -0.5 * jnp.sum(degrees[:, None] * jnp.log1p(jnp.maximum(ratio, smallest)), axis=0)
 
-    height = -jax.random.exponential(key_height, shape, dtype)
-    right = jnp.pi * jax.random.uniform(key_left, shape, dtype)
-
-    def shrink(carry: Shrinking) -> Shrinking:
-        key, left, right, x, found = carry
-        key, sub = jax.random.split(key)
-        place = left + (right - left) * jax.random.uniform(sub, shape, dtype)
-        # An interval that has closed on 0 ends there, also where S is not finite.
-        inside = (log_density(place) >= height) | ~(right - left > jnp.finfo(dtype).eps ** 2)
-        x = jnp.where(found, x, place)
-        left = jnp.where(place < 0, place, left)
-        right = jnp.where(place < 0, right, place)
-        return key, left, right, x, found | inside
-
-    start = (key_shrink, right - jnp.pi, right, jnp.zeros(shape, dtype), jnp.zeros(shape, bool))
-    x = lax.while_loop(lambda carry: ~jnp.all(carry[-1]), shrink, start)[3]
+    # The whole circle is the first interval, and is not stepped out of.
+    x = slice_step(key_place, log_density, jnp.zeros(shape, dtype), jnp.pi, max_steps=1)
     quarters = jax.random.randint(key_quarter, shape, 0, 4)
     return 0.5 * x + 0.5 * jnp.pi * quarters

@@ -25,7 +25,7 @@ from bayesfm.likelihoods.newton import RowSums, newton_metropolis
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import LocationScale, Prior
-from bayesfm.random import slice_step
+from bayesfm.priors.draws import slice_step
 from bayesfm.sums import total
 
 __all__ = ["MAX_GROUPS", "RowDensity", "interweave", "loose_groups", "rescale_eta"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 from jaxtyping import Array, Int, Key
 
 from bayesfm._pytree import pytree
@@ -52,7 +53,9 @@ class GibbsKernel:
 
     def sweep(self, key: Key[Array, ""], state: GibbsState) -> GibbsState:
         """Every full conditional once."""
-        return sweep(key, state, self.spec, self.data, self.factor_block)
+        # Accelerators round the factors of float32 products to ten bits by default: a rotation would be none.
+        with jax.default_matmul_precision("highest"):
+            return sweep(key, state, self.spec, self.data, self.factor_block)
 
     def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""

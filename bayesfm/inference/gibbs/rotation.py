@@ -33,9 +33,7 @@ def rotate(key: Key[Array, ""], theta: Theta, spec: ModelSpec, layout: Layout) -
     R = spec.prior_v.rotation(key, sums_of_squares(theta, layout))
     if R is None:
         return theta
-    return tuple(
-        jnp.concatenate([x[:1], jnp.matmul(R.T, x[1:], precision=lax.Precision.HIGHEST)]) for x in theta
-    )
+    return tuple(jnp.concatenate([x[:1], R.T @ x[1:]]) for x in theta)
 
 
 def sums_of_squares(theta: Theta, layout: Layout) -> SquareSums:

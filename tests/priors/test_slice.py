@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 from scipy import stats
 
-from bayesfm.random import slice_step
+from bayesfm.priors.draws import slice_step
 from tests.statistics import alarms, assert_no_alarm
 
 NUMBER, STEPS = 20_000, 5
