@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfm import random
+
 type Draw = Callable[[], Any]
 
 
@@ -18,11 +21,10 @@ type Draw = Callable[[], Any]
 def random_numbers(gamma: Callable[[jax.Array], jax.Array], normal: float) -> Iterator[None]:
     """Inside, a standard gamma of shape a is ``gamma(a)`` and a standard normal is ``normal``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            jax.random,
-            "gamma",
-            lambda key, a, shape=None, *_: gamma(jnp.broadcast_to(a, shape or jnp.shape(a))),
-        )
+        real = random.gamma
+        for name, module in list(sys.modules.items()):
+            if name.startswith("bayesfm.") and getattr(module, "gamma", None) is real:
+                patch.setattr(module, "gamma", lambda key, shape, **_: gamma(shape))
         patch.setattr(jax.random, "normal", lambda key, shape=(), dtype=float: jnp.full(shape, normal, dtype))
         yield
 

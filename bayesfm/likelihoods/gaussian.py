@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -16,6 +15,7 @@ from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.response import check_real_response, spread
+from bayesfm.random import gamma
 from bayesfm.sums import total, weighted_square
 
 __all__ = ["Gaussian"]
@@ -113,7 +113,7 @@ class Gaussian(Likelihood):
         y, weight, _ = observed
         shape = 0.5 * (self.a0 + total(weight))
         rate = 0.5 * (self.b0 + total(weight, y, eta, of=weighted_square))
-        return {"alpha": jax.random.gamma(key, shape) / rate}
+        return {"alpha": gamma(key, shape, native=native) / rate}
 
     def augment(
         self,

@@ -19,10 +19,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 __all__ = [
     "ISAS",
+    "THREEFRY",
     "as_table",
     "available",
     "can_draw",
@@ -33,6 +34,8 @@ __all__ = [
     "linear_predictor",
     "move_residual",
     "polya_gamma",
+    "random_bits",
+    "random_keys",
     "row_information",
     "row_sums",
     "standard_normal",
@@ -44,8 +47,12 @@ __all__ = [
     "update_table",
 ]
 
+THREEFRY = "bayesfm-threefry"
+"""Name of the kind of keys whose numbers come from the kernels; see ``bayesfm.random.compiled``."""
+
 ISAS = ("baseline", "avx2", "avx512")
-_SUFFIX = {"float32": "f32", "float64": "f64"}
+_SUFFIX = {"float32": "f32", "float64": "f64", "uint32": "u32"}
+_KEYS = ("bits", "keys")
 _DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
 _SUMS = ("counts", "ordinal", "student_t")
 _FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
@@ -62,8 +69,9 @@ def _library() -> ctypes.CDLL | None:
     if not found:
         return None
     library = ctypes.CDLL(str(found[0]))
-    names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in _SUFFIX.values()]
-    for name in (*names, *(f"bayesfm_{single}_f32" for single in (*_DRAWS, *_SUMS))):
+    names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in ("f32", "f64")]
+    names += [f"bayesfm_{single}_f32" for single in (*_DRAWS, *_SUMS)]
+    for name in (*names, *(f"bayesfm_{function}_u32" for function in _KEYS)):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return library
 
@@ -95,8 +103,20 @@ def as_table(Q: Float[Array, "k m"]) -> Float[Array, "m stride"]:
 
 
 def can_draw(key: Key[Array, ""], dtype: Any) -> bool:
-    """Whether the kernels draw numbers of this type from this key: float32 and threefry."""
-    return dtype == jnp.float32 and str(jax.random.key_impl(key)) == "threefry2x32"
+    """Whether the kernels draw numbers of this type from this key: float32, and threefry as JAX makes it by default."""
+    kind = str(jax.random.key_impl(key))
+    ours = kind == THREEFRY or (kind == "threefry2x32" and jax.config.jax_threefry_partitionable)
+    return dtype == jnp.float32 and ours
+
+
+def random_bits(key: UInt32[Array, " 2"], size: int) -> UInt32[Array, " size"]:
+    """``jax.random.bits`` of a threefry key, given as its two words."""
+    return _call("bits", jnp.uint32, jax.ShapeDtypeStruct((size,), jnp.uint32))(key)
+
+
+def random_keys(key: UInt32[Array, " 2"], first: UInt32[Array, ""], size: int) -> UInt32[Array, "size 2"]:
+    """Keys from number ``first`` on of ``jax.random.split``, two words each; one alone is ``jax.random.fold_in``."""
+    return _call("keys", jnp.uint32, jax.ShapeDtypeStruct((size, 2), jnp.uint32))(key, first)
 
 
 def standard_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: np.dtype) -> Float[Array, "..."]:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from bayesfm.random import gamma
+
 __all__ = ["generalized_inverse_gaussian", "inverse_gamma", "slice_step", "truncated_exponential"]
 
 MAX_SHRINKS = 100
@@ -21,7 +23,7 @@ MAX_TRIES = 1000
 
 def inverse_gamma(key: Key[Array, ""], shape: Float[Array, "*s"], rate: Float[Array, "*s"]) -> Array:
     """Density proportional to x^(-shape - 1) exp(-rate/x)."""
-    return rate / jax.random.gamma(key, shape, rate.shape, rate.dtype)
+    return rate / gamma(key, jnp.broadcast_to(jnp.asarray(shape, rate.dtype), rate.shape))
 
 
 def truncated_exponential(key: Key[Array, ""], rate: Float[Array, "*s"], end: Float[Array, "*s"]) -> Array:

@@ -16,6 +16,7 @@ from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import Dims, Features, Hyper, Prior, Sizes
 from bayesfm.priors.half_t import check_degrees
+from bayesfm.random import gamma
 
 __all__ = ["MultiplicativeGamma"]
 
@@ -116,7 +117,7 @@ class MultiplicativeGamma(Prior):
         key_local, key_x = jax.random.split(key)
         if self.local_names:
             half = 0.5 * self.df
-            own = {**own, "local_precision": jax.random.gamma(key_local, half, shape) / half}
+            own = {**own, "local_precision": gamma(key_local, jnp.full(shape, half)) / half}
         return jax.random.normal(key_x, shape) * self._precision(own) ** -0.5
 
     def initial(self, sizes: Sizes) -> Hyper:
@@ -139,9 +140,7 @@ class MultiplicativeGamma(Prior):
         if self.local_names:
             tau = jnp.exp(jnp.cumsum(jnp.log(hyper["delta"]), axis=-1))[features.group]
             shape = jnp.full_like(squares, 0.5 * (self.df + 1))
-            local = jax.random.gamma(key_local, shape, shape.shape, shape.dtype) / (
-                0.5 * (self.df + tau * squares)
-            )
+            local = gamma(key_local, shape) / (0.5 * (self.df + tau * squares))
             hyper, squares = {**hyper, "local_precision": local}, squares * local
         return {
             **hyper,
@@ -158,7 +157,7 @@ class MultiplicativeGamma(Prior):
         k = delta.shape[1]
         columns = jnp.arange(k)
         shape = jnp.where(columns == 0, self.a1, self.a2) + 0.5 * number[:, None] * (k - columns)
-        standard = jax.random.gamma(key, shape, shape.shape, S.dtype)
+        standard = gamma(key, shape)
 
         def draw(i: Array, log_delta: Float[Array, "G k"]) -> Float[Array, "G k"]:
             without = jnp.exp(jnp.cumsum(log_delta.at[:, i].set(0.0), axis=1))  # tau_h/delta_l where h >= i

@@ -15,6 +15,7 @@ from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.location import draw_mean, square_sums, sum_of_squares
 from bayesfm.priors.rotation import SquareSums, draw_rotation
+from bayesfm.random import gamma
 
 __all__ = ["NormalGamma"]
 
@@ -140,5 +141,5 @@ class NormalGamma(Prior):
         key_lambda, key_mu = jax.random.split(key)
         rate = 0.5 * (self.b0 + sum_of_squares(features, self.beta0, self.mu0))
         shape = jnp.broadcast_to(0.5 * (self.a0 + features.number_per_column), rate.shape)
-        lam = jax.random.gamma(key_lambda, shape, rate.shape, rate.dtype) / rate
+        lam = gamma(key_lambda, shape) / rate
         return {"mu": draw_mean(key_mu, features, lam, self.beta0, self.mu0), "lambda": lam}

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import OTHER_FACTOR, Dims, Features, Hyper, Prior, Sizes
+from bayesfm.random import gamma
 
 __all__ = ["NormalWishart"]
 
@@ -160,7 +161,7 @@ def _wishart_root(
     key_diagonal, key_upper = jax.random.split(key)
     G, k = rate.shape[:2]
     half = 0.5 * (degrees[:, None] - jnp.arange(k)[::-1])
-    diagonal = jnp.sqrt(2 * jax.random.gamma(key_diagonal, half, (G, k), rate.dtype))
+    diagonal = jnp.sqrt(2 * gamma(key_diagonal, half))
     upper = jnp.triu(jax.random.normal(key_upper, (G, k, k), rate.dtype), 1)
     A = upper + diagonal[:, :, None] * jnp.eye(k)
     return solve_triangular(jnp.linalg.cholesky(rate), A, lower=True, trans="T")

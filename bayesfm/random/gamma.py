@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native as kernels
+from bayesfm.random.keys import is_compiled
 from bayesfm.random.rejection import by_rejection
 from bayesfm.random.tails import uniform_pair
 
@@ -30,8 +31,9 @@ def gamma(key: Key[Array, ""], shape: Float[Array, "*n"], *, native: bool = Fals
     shape : array
         Above zero.
     native : bool
-        Draw by the compiled kernel for the CPU: in float32 and with threefry keys, other cases take the usual way. But
-        for what is rejected, the draws are the same up to rounding.
+        Draw by the compiled kernel for the CPU: in float32 and with threefry keys, other cases take the usual way. Keys
+        of :func:`bayesfm.random.compiled` ask for it by themselves. But for what is rejected, the draws are the same up
+        to rounding.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def gamma(key: Key[Array, ""], shape: Float[Array, "*n"], *, native: bool = Fals
     >>> round(float(gamma(jax.random.key(0), jnp.full(100_000, 2.5)).mean()), 1)
     2.5
     """
-    if native and kernels.can_draw(key, shape.dtype):
+    if (native or is_compiled(key)) and kernels.can_draw(key, shape.dtype):
         return kernels.gamma(key, shape)
     key_tries, key_boost = jax.random.split(key)
     small = shape < 1

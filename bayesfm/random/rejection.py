@@ -33,10 +33,11 @@ def by_rejection(
     """
     flat = [p.ravel() for p in parameters]
     n = flat[0].size
-    size = min(n, 64 + n // one_in)
-    x, waiting = attempt(jax.random.fold_in(key, 0), *flat)
-    if n == 0:
+    size = 64 + n // one_in
+    if n <= size:  # nothing to be gained by gathering, and half as much to compile
+        _, x = _until_accepted(key, jnp.int32(0), attempt, flat, jnp.ones(n, bool))
         return x.reshape(parameters[0].shape)
+    x, waiting = attempt(jax.random.fold_in(key, 0), *flat)
 
     def turn(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         i, x, waiting = state

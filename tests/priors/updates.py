@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from bayesfm.priors import Features, Hyper, Prior
+from tests.keys import quick
 from tests.priors import families
 from tests.statistics import ks
 
@@ -38,7 +39,7 @@ def updated(key: jax.Array, prior: Prior, hyper: Hyper, x: jax.Array, num_update
             0, num_updates, lambda t, h: prior.update(jax.random.fold_in(key, t), h, features), hyper
         )
 
-    return jax.vmap(one)(jax.random.split(key, len(x)), hyper, x)
+    return jax.vmap(one)(quick(jax.random.split(key, len(x))), hyper, x)
 
 
 @lru_cache(maxsize=4)

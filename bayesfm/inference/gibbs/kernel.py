@@ -14,6 +14,7 @@ from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.inference.report import draw_stats, row_moments
 from bayesfm.likelihoods.base import RowData
 from bayesfm.model import ModelSpec
+from bayesfm.random import compiled
 
 __all__ = ["GibbsKernel"]
 
@@ -49,13 +50,13 @@ class GibbsKernel:
 
     def init(self, key: Key[Array, ""]) -> GibbsState:
         """A dispersed start."""
-        return initial_state(key, self.spec, self.data)
+        return initial_state(self._own(key), self.spec, self.data)
 
     def sweep(self, key: Key[Array, ""], state: GibbsState) -> GibbsState:
         """Every full conditional once."""
         # Accelerators round the factors of float32 products to ten bits by default: a rotation would be none.
         with jax.default_matmul_precision("highest"):
-            return sweep(key, state, self.spec, self.data, self.factor_block)
+            return sweep(self._own(key), state, self.spec, self.data, self.factor_block)
 
     def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
@@ -68,4 +69,9 @@ class GibbsKernel:
 
     def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:
         """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
-        return row_moments(key, self.spec, to_sites(state, self.data.layout), self.streams, self.stream_rows)
+        sites = to_sites(state, self.data.layout)
+        return row_moments(self._own(key), self.spec, sites, self.streams, self.stream_rows)
+
+    def _own(self, key: Key[Array, ""]) -> Key[Array, ""]:
+        """The same random numbers, made by the kernels where they work."""
+        return compiled(key) if self.data.layout.native else key

@@ -299,6 +299,31 @@ void over_numbers(ffi::ThreadPool pool, int64_t members, int64_t size, double na
   });
 }
 
+ffi::Error bits(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto out = a.out<uint32_t>(0, "the bits", {kAny});
+  if (!a.wrong().empty()) return refuse(a);
+  const RandomBits draw = PICK(chosen.load(), random_bits_of);
+  over_numbers(pool, a.members(), out.size, 0.4, [&](int64_t b, int64_t lo, int64_t hi) {
+    draw(a.at(key, b)[0], a.at(key, b)[1], a.at(out, b), lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error keys(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto key = a.in<uint32_t>(0, "the key", {2});
+  const auto first = a.in<uint32_t>(1, "the first number", {});
+  const auto out = a.out<uint32_t>(0, "the keys", {kAny, 2});
+  if (!a.wrong().empty()) return refuse(a);
+  const RandomKeys derive = PICK(chosen.load(), random_keys);
+  over_numbers(pool, a.members(), out.size / 2, 10, [&](int64_t b, int64_t lo, int64_t hi) {
+    derive(a.at(key, b)[0], a.at(key, b)[1], *a.at(first, b), a.at(out, b), lo, hi);
+  });
+  return ffi::Error::Success();
+}
+
 ffi::Error normals(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
   const auto key = a.in<uint32_t>(0, "the key", {2});
@@ -427,6 +452,8 @@ DEFINE(move);
 DEFINE(rows);
 DEFINE(summaries);
 DEFINE(table);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_bits_u32, bayesfm::bits, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_keys_u32, bayesfm::keys, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_normals_f32, bayesfm::normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_truncated_normals_f32, bayesfm::truncated_normals, BINDING);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_polya_gammas_f32, bayesfm::polya_gammas, BINDING);

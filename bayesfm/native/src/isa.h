@@ -1,6 +1,7 @@
 // The kernels of every instruction set, and which of them is in force.
 #pragma once
 
+#include "bits.h"
 #include "columns.h"
 #include "field.h"
 #include "gamma.h"
@@ -32,6 +33,8 @@ namespace bayesfm {
   void summarize(const Matrix<T>&, int64_t, int64_t);                                          \
   template <class T>                                                                           \
   void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
+  void random_bits_of(uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                        \
+  void random_keys(uint32_t, uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                 \
   void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \
   void truncated_normals(const Truncated&, int64_t, int64_t);                                  \
   void polya_gammas(const PolyaGamma&, int64_t, int64_t);                                      \

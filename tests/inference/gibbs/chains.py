@@ -16,6 +16,7 @@ from bayesfm.design.units import Layout
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.model import ModelSpec
+from tests.keys import quick
 
 type Draws = dict[str, jax.Array]
 """Sites and ``eta`` of all rows."""
@@ -82,4 +83,4 @@ def draw_chains(
         num_draws=num_draws,
         thin=thin,
     )
-    return jax.vmap(one)(jax.random.split(key, num_chains))
+    return jax.vmap(one)(quick(jax.random.split(key, num_chains)))

@@ -32,6 +32,7 @@ from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from bayesfm.priors import Intercept, NormalGamma, Prior
 from tests.design.strategies import naive_rows
+from tests.keys import quick
 from tests.likelihoods.reference import reference
 from tests.priors import families
 from tests.statistics import ks
@@ -238,7 +239,7 @@ def p_values(
     rng = np.random.default_rng([2004, seed])
     sites, y = (_float32(x) for x in draw_from_model(problem, rng, num_chains))
     fresh = quantities(problem, *draw_from_model(problem, rng, num_chains))
-    keys = jax.random.split(jax.random.key(seed), num_chains)
+    keys = quick(jax.random.split(jax.random.key(seed), num_chains))
     after = RUN[optimization](
         keys,
         sites,

@@ -18,6 +18,7 @@ from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.model import ModelSpec, default_spec
 from tests.inference.gibbs.chains import data_of
+from tests.keys import quick
 
 EPS = np.finfo(np.float32).eps
 RANK = 3
@@ -102,12 +103,12 @@ def errors_after(
     """Error of the cached eta, and magnitude of its terms, of every row after some numbers of sweeps."""
     layout = build_layout(rows.design, native=use_native)
     spec, data = default_spec(rows.y, rank=RANK), data_of(rows.design, rows.y, layout=layout)
-    state, done, out = initial_state(jax.random.key(0), spec, data), 0, {}
+    state, done, out = initial_state(quick(jax.random.key(0)), spec, data), 0, {}
     # Start at a true cache, for a transition that relies on it.
     eta = jax.jit(sweep_module.linear_predictor)(spec.predictor, data.layout, state.w0, state.theta)
     state = state._replace(eta=eta)
     for sweeps in SWEEPS:
-        state = run(jax.random.key(1), state, spec, data, (done, sweeps), transition)
+        state = run(quick(jax.random.key(1)), state, spec, data, (done, sweeps), transition)
         sites = on_host(state, data)
         error = np.asarray(state.eta, np.float64)[: len(rows.y)] - rows.eta(sites)
         out[sweeps], done = (error, rows.magnitude(sites)), sweeps
@@ -156,12 +157,12 @@ def test_the_residual_after_the_units(max_fields: int) -> None:
     rows = ratings(50_000)
     spec = default_spec(rows.y, rank=RANK)
     data = data_of(rows.design, rows.y, layout=build_layout(rows.design, max_fields=max_fields))
-    state = initial_state(jax.random.key(1), spec, data)
+    state = initial_state(quick(jax.random.key(1)), spec, data)
 
     @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
     def units(state: GibbsState) -> Any:
         eta = sweep_module.linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
-        args = (jax.random.key(2), state, spec, data.layout, data.weight, data.y - eta, RANK)
+        args = (quick(jax.random.key(2)), state, spec, data.layout, data.weight, data.y - eta, RANK)
         return sweep_module._sweep_units(*args)
 
     theta, r = units(state)

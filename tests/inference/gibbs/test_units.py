@@ -20,6 +20,7 @@ from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from tests import designs, reference
 from tests.design.strategies import naive_rows
+from tests.keys import quick
 
 NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 ON_KERNELS = (NEEDS_KERNELS, pytest.mark.on_kernels)
@@ -234,7 +235,7 @@ def whole_sweep(case: Case) -> GibbsState:
         start, now = jax.random.split(key)
         return sweep_module.sweep(now, initial_state(start, case.spec, data), case.spec, data, 2)
 
-    return jax.jit(run, compiler_options=FAST_COMPILE)(jax.random.key(0))
+    return jax.jit(run, compiler_options=FAST_COMPILE)(quick(jax.random.key(0)))
 
 
 def test_no_key_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
