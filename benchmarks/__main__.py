@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import gradient, likelihoods, mixing, movielens, scale, speed
+from benchmarks import gradient, likelihoods, mixing, movielens, priors, scale, speed
 
 if __name__ == "__main__":
     parts = {
@@ -12,6 +12,7 @@ if __name__ == "__main__":
         "gradient": gradient,
         "likelihoods": likelihoods,
         "mixing": mixing,
+        "priors": priors,
         "scale": scale,
         "speed": speed,
     }

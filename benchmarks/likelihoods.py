@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.stats import norm
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -127,14 +128,19 @@ def ratings(name: str, data: Split, rank: int) -> list[list[object]]:
     return rows
 
 
-def messages(data_home: str) -> list[list[object]]:
-    """SMS spam, tf-idf, a quarter held out: AUC and log-loss."""
-    path = Path(data_home) / "sms.tsv.gz"
+def spam(data_home: str | None) -> tuple[sparse.csr_matrix, sparse.csr_matrix, np.ndarray, np.ndarray]:
+    """SMS spam, tf-idf, a quarter held out: X, X_test, y, y_test."""
+    path = Path(data_home or ".") / "sms.tsv.gz"
     data = pd.read_csv(path, sep="\t", header=None, names=["label", "text"], quoting=csv.QUOTE_NONE)
     words = TfidfVectorizer(min_df=2, max_df=0.5).fit_transform(data["text"])
-    X, X_test, y, y_test = train_test_split(
-        words.tocsr(), data["label"] == "spam", test_size=0.25, random_state=1
-    )
+    y = (data["label"] == "spam").to_numpy()
+    X, X_test, y, y_test = train_test_split(words.tocsr(), y, test_size=0.25, random_state=1)
+    return X, X_test, y, y_test
+
+
+def messages(data_home: str) -> list[list[object]]:
+    """SMS spam, tf-idf, a quarter held out: AUC and log-loss."""
+    X, X_test, y, y_test = spam(data_home)
     options = {**OPTIONS, "num_chains": 2}
     models: dict[str, Any] = {
         "logistic regression": LogisticRegression(),
