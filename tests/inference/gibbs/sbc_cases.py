@@ -27,14 +27,17 @@ class Case(NamedTuple):
 
 LIKELIHOODS = {name: Case({"kind": "fields", **own}) for name, own in likelihoods.CASES.items()}
 PRIORS = {
-    "half-normal w, half-t v": Case({"kind": "fields", "prior_w": HALF_NORMAL, "prior_v": HALF_T}),
-    "half-t w, fixed v": Case({"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)}),
+    "half-normal w, half-t v": Case({"kind": "fields", "prior_w": HALF_NORMAL, "prior_v": HALF_T}, 60, 400),
+    "half-t w, fixed v": Case(
+        {"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)}, 60, 400
+    ),
     "fixed w, normal-Wishart v": Case(
         {
             "kind": "fields",
             "prior_w": Fixed(mean=0.3, precision=1.5),
             "prior_v": NormalWishart(a0=5.0, b0=3.0, beta0=1.5),
-        }
+        },
+        40,
     ),
     "horseshoe w, multiplicative gamma v": Case(
         {"kind": "rows", "prior_w": HORSESHOE, "prior_v": COLUMNS}, 25, 300
