@@ -191,8 +191,8 @@ def line(name: str, num_data_sets: int, result: Result, seconds: float) -> str:
     p, dependence = result.p_values, result.autocorrelation
     worst, slowest = min(p, key=p.__getitem__), max(dependence, key=dependence.__getitem__)
     return (
-        f"| {name} | {num_data_sets:,} | {len(p)} | {p[worst]:.1e} | {worst} | {level(len(p)):.1e} "
-        f"| {dependence[slowest]:.2f} | {slowest} | {seconds:.0f} |"
+        f"| {name} | {num_data_sets:,} | {len(p)} | {p[worst]:.1e} | `{worst}` | {level(len(p)):.1e} "
+        f"| {dependence[slowest]:.2f} | `{slowest}` | {seconds:.0f} |"
     )
 
 
