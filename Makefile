@@ -17,7 +17,7 @@ EXTRAS_bench := bench
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow sanitize lint format bench clean
+.PHONY: help demo test test-slow sbc sanitize lint format bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,10 @@ test: $(STAMPS)/test  ## install and run the tests, two workers; ARGS="tests/des
 
 test-slow: $(STAMPS)/test  ## the long statistical tests that 'make test' leaves out
 	BAYESFM_TYPECHECK=$${BAYESFM_TYPECHECK-1} $(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+sbc: $(STAMPS)/test  ## every sampler calibrated on 10,000 data sets, then all sweeps at full size; hours
+	JAX_PLATFORMS=$${JAX_PLATFORMS-cpu} $(PY) -m tests.inference.gibbs.sbc $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal -m slow -k full_size -rP tests/inference/gibbs tests/priors
 
 sanitize: $(STAMPS)/test  ## the kernels' tests on a build with address and undefined-behaviour checks; CXX=g++
 	PATH="$(abspath $(VENV))/bin:$$PATH" sh scripts/sanitize.sh $(ARGS)

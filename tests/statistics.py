@@ -30,7 +30,9 @@ def alarms(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def assert_no_alarm(p_values: Mapping[str, float]) -> None:
-    """Fail with the names of all comparisons whose p-value is too small (or NaN)."""
+    """Fail with the names of all comparisons whose p-value is too small (or NaN); ``pytest -rP`` shows the smallest."""
+    name = min(p_values, key=p_values.__getitem__)
+    print(f"{len(p_values)} comparisons, smallest p-value {p_values[name]:.1e} ({name})")
     found = alarms(p_values)
     assert not found, f"p-values below {level(len(p_values)):.1e}: " + ", ".join(
         f"{name} {p:.1e}" for name, p in found.items()

@@ -15,7 +15,7 @@ from scipy.special import logit, ndtri
 from bayesfm import native as kernels
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.distributions import Probit
+from bayesfm.likelihoods.distributions import BernoulliLogits, Probit
 from bayesfm.likelihoods.response import check_zero_one_weight, share_of_ones
 from bayesfm.random import polya_gamma, truncated_normal
 from bayesfm.sums import total
@@ -127,7 +127,7 @@ class BernoulliLogit(Likelihood):
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """One with log odds eta."""
-        return dist.BernoulliLogits(eta)
+        return BernoulliLogits(eta)
 
     def augment(
         self,

@@ -14,6 +14,7 @@ from scipy.special import logit
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
+from bayesfm.likelihoods.distributions import BinomialLogits
 from bayesfm.likelihoods.response import check_whole_numbers, share_of_ones
 
 __all__ = ["BinomialLogit"]
@@ -64,7 +65,7 @@ class BinomialLogit(Likelihood):
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """Binomial with log odds eta."""
-        return dist.BinomialLogits(eta, rows["trials"].astype(jnp.int32))
+        return BinomialLogits(eta, rows["trials"].astype(jnp.int32))
 
     def augment(
         self,

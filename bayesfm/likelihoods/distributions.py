@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.special import gammaln, log_ndtr, logit, ndtr, ndtri
 from jaxtyping import Array, Float, Key
@@ -15,7 +16,17 @@ from numpyro.distributions import Distribution, constraints
 
 from bayesfm.random import mills_ratio
 
-__all__ = ["LINKS", "InducedDirichlet", "Link", "LogNegativeBinomial", "LogPoisson", "Ordinal", "Probit"]
+__all__ = [
+    "LINKS",
+    "BernoulliLogits",
+    "BinomialLogits",
+    "InducedDirichlet",
+    "Link",
+    "LogNegativeBinomial",
+    "LogPoisson",
+    "Ordinal",
+    "Probit",
+]
 
 FAR = 1e6
 """Stands for an infinite cut-point: infinity would make derivatives NaN."""
@@ -222,6 +233,24 @@ class InducedDirichlet(Distribution):
             self.concentration
         )
         return jnp.sum((self.concentration - 1.0) * log_p, axis=-1) + jacobian + constant
+
+
+class BernoulliLogits(dist.BernoulliLogits):
+    """NumPyro's, with the right derivative at eta = 0 too, where its density is written with a kink on each side."""
+
+    def log_prob(self, value: Array) -> Array:
+        """Log probability of 0 or 1."""
+        return log_sigmoid(jnp.where(jnp.asarray(value) > 0, self.logits, -self.logits))
+
+
+class BinomialLogits(dist.BinomialLogits):
+    """The same of a number of trials."""
+
+    def log_prob(self, value: Array) -> Array:
+        """Log probability of a number of successes."""
+        failures = self.total_count - value
+        log_choose = gammaln(self.total_count + 1.0) - gammaln(value + 1.0) - gammaln(failures + 1.0)
+        return log_choose + value * log_sigmoid(self.logits) + failures * log_sigmoid(-self.logits)
 
 
 class LogPoisson(Distribution):

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from numpyro.distributions import Distribution
 from scipy import stats
-from scipy.special import gammaln, log_expit, log_ndtr, ndtr
+from scipy.special import comb, expit, gammaln, log_expit, log_ndtr, ndtr
 
 from bayesfm.likelihoods.distributions import (
     LINKS,
     NARROW,
+    BernoulliLogits,
+    BinomialLogits,
     InducedDirichlet,
     LogNegativeBinomial,
     LogPoisson,
@@ -197,6 +199,28 @@ def test_induced_dirichlet_draws(link: str) -> None:
     below = LATENT[link].cdf(cut / 2.0)
     p = np.diff(np.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))))
     assert_no_alarm({f"class {c}": ks_exact(p[:, c], stats.beta(1.5, 4.5)) for c in range(4)})
+
+
+def test_logits(dtype: np.dtype) -> None:
+    """Densities, scores y - m p and curvatures -m p (1 - p) at eta = 0, too, where NumPyro's score is y or y - m."""
+    eta = np.array([-30.0, -1.0, 0.0, 1e-6, 2.0, 30.0]).astype(dtype).astype(float)
+    p, rounding = expit(eta), 8 * np.finfo(dtype).eps
+    makes: list[tuple[int, Callable[[jax.Array], Distribution]]] = [
+        (1, BernoulliLogits),
+        (3, lambda eta: BinomialLogits(eta, jnp.asarray(3))),
+    ]
+    for m, make in makes:
+        for y in range(m + 1):
+
+            def log_density(eta: jax.Array, y: int = y, make: Any = make) -> jax.Array:
+                return make(eta).log_prob(jnp.asarray(y, dtype))
+
+            score, at = jax.grad(lambda eta: log_density(eta).sum()), jnp.asarray(eta, dtype)
+            expected = y * log_expit(eta) + (m - y) * log_expit(-eta) + np.log(comb(m, y))
+            np.testing.assert_allclose(log_density(at), expected, rtol=rounding, atol=rounding)
+            np.testing.assert_allclose(score(at), y - m * p, rtol=rounding, atol=m * rounding)
+            curvature = jax.grad(lambda eta: score(eta).sum())(at)  # noqa: B023
+            np.testing.assert_allclose(curvature, -m * p * (1 - p), rtol=rounding, atol=m * rounding)
 
 
 def test_log_poisson(dtype: np.dtype) -> None:

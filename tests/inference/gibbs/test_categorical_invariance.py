@@ -16,7 +16,6 @@ from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.likelihoods import Categorical
 from tests.design.strategies import naive_rows
 from tests.inference.gibbs import joint
-from tests.keys import quick
 from tests.priors import families
 from tests.statistics import alarms, assert_no_alarm, ks
 
@@ -90,9 +89,9 @@ def p_values(own: joint.Problem, num_chains: int, num_sweeps: int, seed: int = 0
     sites, y = joint._float32(draw_from_model(own, rng, num_chains))
     fresh = quantities(own, *draw_from_model(own, rng, num_chains))
     settings = {"factor_block": own.factor_block, "transition": joint.engine_sweep, "one_key": False}
-    keys = quick(jax.random.split(jax.random.key(seed), num_chains))
-    after = joint.RUN[1](keys, sites, y, own.spec, own.data, num_sweeps, **settings | changed)
-    after = {name: np.asarray(x, np.float64) for name, x in after.items()}
+    key = jax.random.key(seed)
+    after = joint.after_sweeps(key, sites, y, own.spec, own.data, num_sweeps, **settings | changed)
+    after = {name: x.astype(np.float64) for name, x in after.items()}
     return ks(quantities(own, after, y), fresh)
 
 
