@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesfm._checks import check_finite
+from bayesfm.inference.problem import NUM_PROBES
 from bayesfm.model import ModelSpec, site_dims
 from bayesfm.priors.base import OTHER_FACTOR
 
@@ -62,7 +63,8 @@ def identified(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Variables of dimensions (chain, draw, ...); eta has one value per probe row.
+        Variables of dimensions (chain, draw, ...); eta has one value per probe row, and of a parameter that the
+        likelihood has for every group there are 100 at most.
     """
     import xarray as xr
 
@@ -78,12 +80,22 @@ def identified(tree: xr.DataTree) -> xr.Dataset:
             averaged = np.sqrt((x**2).mean("factor")) if signed else x.mean("factor")
             out[f"{name}_rms" if signed else f"{name}_mean"] = averaged
         elif name in posterior and "feature" not in dims:
-            out[name] = posterior[name]
+            out[name] = _some(posterior[name]) if name in spec.likelihood.dims else posterior[name]
     if "lp" in stats:
         out["lp"] = stats["lp"]
     if "eta" in posterior:
         out["eta"] = posterior["eta"]
     return xr.Dataset(out)
+
+
+def _some(x: xr.DataArray) -> xr.DataArray:
+    """All values, or as many as there are probe rows, evenly spaced: there may be a parameter for every user."""
+    places = {
+        d: np.linspace(0, n - 1, NUM_PROBES).round().astype(int)
+        for d, n in x.sizes.items()
+        if d not in ("chain", "draw") and n > NUM_PROBES
+    }
+    return x.isel(places)
 
 
 def summary(

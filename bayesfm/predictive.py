@@ -115,7 +115,7 @@ def predictive_moments(model: FittedModel, design: Design, row_data: Rows | None
         new, delta = at.share / seen[at.rows], m - mean[at.rows]
         variance[at.rows] += new * (s - variance[at.rows] + (1.0 - new) * delta**2)
         mean[at.rows] += new * delta
-        noise[at.rows] += new * (e - noise[at.rows])
+        noise[at.rows] += at.share * e
     return PredictiveMoments(mean + mixture.shift, variance, noise)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from numpyro.infer import Predictive
 from bayesfm._checks import check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, numpyro_model, site_dims
 from bayesfm.posterior import coordinates
 
@@ -23,7 +25,11 @@ __all__ = ["prior_predictive"]
 
 
 def prior_predictive(
-    key: Key[Array, ""], spec: ModelSpec, design: Design, num_draws: int = 1000
+    key: Key[Array, ""],
+    spec: ModelSpec,
+    design: Design,
+    num_draws: int = 1000,
+    row_data: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
     """Draw parameters from the prior, and responses at the rows of a design given them.
 
@@ -40,6 +46,8 @@ def prior_predictive(
         n rows, p features.
     num_draws : int, default=1000
         Independent draws; they are labelled as one chain.
+    row_data : mapping of str to array of shape (n,), optional
+        What the likelihood has to know of every row, for instance ``{"exposure": ...}`` of counts.
 
     Returns
     -------
@@ -62,10 +70,13 @@ def prior_predictive(
     from arviz_base import from_dict
 
     num_draws = check_count("num_draws", num_draws, minimum=1)
-    arrays = DesignArrays.from_design(design, jnp.zeros(()).dtype)
+    dtype = jnp.zeros(()).dtype
+    arrays = DesignArrays.from_design(design, dtype)
+    given = check_row_data(spec.likelihood, row_data, design.num_rows)
+    rows = {name: jnp.asarray(x, dtype) for name, x in given.items()}
     sample = Predictive(numpyro_model, num_samples=num_draws)
     drawn = jax.jit(sample, static_argnums=(4,))(
-        key, spec, arrays, jnp.asarray(design.groups), len(design.group_names)
+        key, spec, arrays, jnp.asarray(design.groups), len(design.group_names), rows=rows
     )
     values = {name: np.asarray(x)[None] for name, x in drawn.items() if 0 not in x.shape}
     y = values.pop("y")

@@ -36,6 +36,7 @@ def moments(
     """Mean of E[y | draw], its variance, mean of var[y | draw]."""
     expected, variance = per_draw(_mean_and_variance, likelihood, eta, draws.params, rows)
     mean = average(draws.share, expected)
+    variance = jnp.where(draws.share[:, None] > 0, variance, 0.0)  # it may be infinite
     return jnp.stack([mean, average(draws.share, (expected - mean) ** 2), average(draws.share, variance)])
 
 

@@ -96,7 +96,7 @@ def fitted(case: Case, spec: ModelSpec, X: Any, y: np.ndarray, samples: int) -> 
 
 
 def scores(case: Case, name: str, data: tuple[Any, Any, np.ndarray, np.ndarray], samples: int) -> list[str]:
-    """Mean log probability of the held-out class, AUC of two classes, standard deviation of eta in training, seconds."""
+    """Mean log probability of the held-out class, AUC of two classes, sd of eta in training, seconds."""
     X, X_test, y, y_test = data
     classes, codes = np.unique(y, return_inverse=True)
     spec = default_spec(codes.astype(float), case.rank, likelihood=case.likelihood(y))

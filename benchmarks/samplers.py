@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -91,12 +91,19 @@ def sweeper(
     kernels: str = "auto",
     keep: str = "all",
     spec: ModelSpec | None = None,
+    row_data: Mapping[str, Any] | None = None,
 ) -> tuple[Callable[[int], float], float]:
     """A function that runs some sweeps (draws stored, as in a fit) and returns seconds; seconds until it was ready."""
     began = time.perf_counter()
     spec = spec or default_spec(problem.y, rank)
     kernel, _ = gibbs_kernel(
-        spec, problem.design, problem.y, factor_block=factor_block, kernels=kernels, keep=keep
+        spec,
+        problem.design,
+        problem.y,
+        row_data=row_data,
+        factor_block=factor_block,
+        kernels=kernels,
+        keep=keep,
     )
     options = chains.ChainOptions(num_warmup=0, num_samples=20, num_chains=1, progress=False)
     keys = jax.random.split(jax.random.key(1), 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesfm.likelihoods import Gaussian
+from bayesfm.likelihoods import Gaussian, GroupwiseGaussian
 from bayesfm.model import ModelSpec, site_dims
 from bayesfm.predictors import FM
 from bayesfm.prior_predictive import prior_predictive
@@ -39,6 +39,20 @@ def test_every_site_has_its_dimensions() -> None:
     assert dims == {**site_dims(spec), "eta": ("row",)}
     assert tree["prior"]["local_scale_w"].sizes["feature"] == DESIGN.num_features
     assert list(tree["prior"]["feature"].values) == list(DESIGN.feature_names)
+
+
+def test_rows_have_the_noise_of_their_group() -> None:
+    group = np.resize([0, 1, 0], DESIGN.num_rows)
+    spec = ModelSpec(FM(0), GroupwiseGaussian(2, a0=8.0, b0=4.0))
+    tree = prior_predictive(jax.random.key(0), spec, DESIGN, 5000, row_data={"noise_group": group})
+    prior, y = tree["prior"].dataset, tree["prior_predictive"]["y"].values[0]
+    tau, df = (prior[name].values[0].astype(float) for name in ("tau", "df"))
+    noise = (y - prior["eta"].values[0]) * np.sqrt(prior["alpha"].values[0][:, None] * tau[:, group])
+    p_values = {f"noise [{i}]": ks_exact(noise[:, i], stats.norm) for i in range(3)}
+    u = stats.gamma.cdf(tau, df[:, None] / 2, scale=2 / df[:, None])
+    assert_no_alarm(p_values | {f"tau [{g}]": ks_exact(u[:, g], stats.uniform) for g in (0, 1)})
+    with pytest.raises(ValueError, match="GroupwiseGaussian needs 'noise_group' for every row"):
+        prior_predictive(jax.random.key(0), spec, DESIGN, 5)
 
 
 def test_a_count_below_one_is_refused() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayesfm import sums
-from bayesfm.sums import FOLD, inner, total
+from bayesfm.sums import FOLD, inner, total, totals_by_group
 
 EPS = np.finfo(np.float32).eps
 
@@ -54,3 +54,21 @@ def test_inner_broadcasts() -> None:
 def test_total_uses_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "FOLD", 4)
     assert float(total(jnp.arange(101.0))) == 5050
+
+
+@pytest.mark.parametrize(("n", "num_groups"), [(1, 3), (40, 3), (5 * sums.RUN + 7, 3), (30, 40)])
+def test_totals_by_group(n: int, num_groups: int) -> None:
+    rng = np.random.default_rng(n)
+    x, group = rng.integers(-9, 10, (n, 2)), rng.integers(0, num_groups, n)
+    got = totals_by_group(jnp.asarray(x, jnp.float32), jnp.asarray(group), num_groups)
+    expected = [np.bincount(group, column, num_groups) for column in x.T]
+    np.testing.assert_array_equal(got, np.transpose(expected))
+
+
+def test_totals_of_large_groups_keep_their_digits() -> None:
+    n = 2_000_003
+    x, group = np.full(n, 0.1, np.float32), np.arange(n) % 2  # equal terms: roundings all go one way
+    exact = [math.fsum(x[group == g].tolist()) for g in (0, 1)]
+    error = np.abs(np.asarray(totals_by_group(jnp.asarray(x), jnp.asarray(group), 2)) - exact) / exact
+    assert error.max() < (sums.RUN + n / sums.RUN) * EPS / 2  # of two running sums
+    assert np.abs(np.cumsum(x[::2])[-1] - exact[0]) / exact[0] > 1e-3  # what one running sum would do

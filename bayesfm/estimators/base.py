@@ -20,7 +20,6 @@ from bayesfm.estimators.inputs import (
     Seed,
     check_bool,
     check_keep,
-    check_row_data_lengths,
     check_rows,
     check_X,
     plain_classes,
@@ -77,7 +76,8 @@ def _nuts(
 
 
 ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs, "nuts": _nuts}
-"""Functions of (estimator, key, spec, design, y) and the keywords weight, options and streams."""
+"""Functions of (estimator, key, spec, design, y) and the keywords weight, row_data, options, streams and
+stream_row_data."""
 
 ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
     "gibbs": (),
@@ -190,13 +190,22 @@ class FactorizationMachine(Predictions, BaseEstimator):
         design = encoder.fit_transform(check_X(self, X, reset=True))
         streams = self._encode_streams(encoder)
         y = self._as_response(y, reset=True)
-        row_data = seen_rows(check_row_data_lengths(row_data, design.num_rows), sample_weight)
+        row_data = seen_rows(self._row_data(row_data, design), sample_weight)
         design, y, weight = check_rows(self, design, y, sample_weight)
         warn_if_unscaled(design)
-        spec = self._make_spec(y, weight, row_data)
+        spec = self._make_spec(design, y, weight, row_data)
         key = seed_key(self.random_state)
         draws = ENGINES[self.inference](
-            self, key, spec, design, y, weight=weight, row_data=row_data, options=options, streams=streams
+            self,
+            key,
+            spec,
+            design,
+            y,
+            weight=weight,
+            row_data=row_data,
+            options=options,
+            streams=streams,
+            stream_row_data={name: self._row_data(None, rows) for name, rows in streams.items()},
         )
         if draws.num_draws == 0:
             raise RuntimeError("callback stopped the run in its warm-up: there is no draw to predict from")
@@ -209,6 +218,7 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
     def _make_spec(
         self,
+        design: Design,
         y: Float[np.ndarray, " n"],
         weight: Float[np.ndarray, " n"] | None,
         row_data: dict[str, np.ndarray],
@@ -219,11 +229,15 @@ class FactorizationMachine(Predictions, BaseEstimator):
         likelihood = self.likelihood
         if not isinstance(likelihood, Likelihood):
             kind = next(iter(self.LIKELIHOODS)) if likelihood is None else likelihood
-            likelihood = self._make_likelihood(self.LIKELIHOODS[kind], y, weight)
+            likelihood = self._make_likelihood(self.LIKELIHOODS[kind], design, y, weight)
         return default_spec(y, rank, weight, likelihood, row_data)
 
     def _make_likelihood(
-        self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None
+        self,
+        kind: type[Likelihood],
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
     ) -> Likelihood:
         return kind.for_response(y, weight)
 

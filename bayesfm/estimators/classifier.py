@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import ClassifierMixin
 
+from bayesfm.design import Design
 from bayesfm.estimators.classes import ClassProbabilities
 from bayesfm.inference.draws import Draws
 from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, Categorical, Likelihood
@@ -67,6 +68,7 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
 
     def _make_spec(
         self,
+        design: Design,
         y: Float[np.ndarray, " n"],
         weight: Float[np.ndarray, " n"] | None,
         row_data: dict[str, np.ndarray],
@@ -79,10 +81,14 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
                 f"{', ...' * (len(self.classes_) > 5)}. Leave the likelihood out, or give "
                 f"Categorical(num_classes={len(self.classes_)})"
             )
-        return super()._make_spec(y, weight, row_data)
+        return super()._make_spec(design, y, weight, row_data)
 
     def _make_likelihood(
-        self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None
+        self,
+        kind: type[Likelihood],
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
     ) -> Likelihood:
         if len(self.classes_) == 2:
             return kind.for_response(y, weight)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from sklearn.base import ClassifierMixin
 
 from bayesfm._checks import check_choice
+from bayesfm.design import Design
 from bayesfm.estimators.classes import ClassProbabilities
 from bayesfm.likelihoods import Likelihood, OrdinalLogit, OrdinalProbit
 from bayesfm.model import ModelSpec
@@ -105,11 +106,12 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
 
     def _make_spec(
         self,
+        design: Design,
         y: Float[np.ndarray, " n"],
         weight: Float[np.ndarray, " n"] | None,
         row_data: dict[str, np.ndarray],
     ) -> ModelSpec:
-        spec = super()._make_spec(y, weight, row_data)
+        spec = super()._make_spec(design, y, weight, row_data)
         likelihood = spec.likelihood
         assert isinstance(likelihood, OrdinalProbit | OrdinalLogit)
         if likelihood.num_classes != len(self.classes_):
@@ -120,7 +122,11 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         return spec
 
     def _make_likelihood(
-        self, kind: type[Likelihood], y: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None
+        self,
+        kind: type[Likelihood],
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
     ) -> Likelihood:
         return kind(num_classes=len(self.classes_))  # type: ignore[call-arg]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,9 +11,13 @@ from jaxtyping import Float
 from sklearn.base import RegressorMixin
 
 from bayesfm._checks import check_probability
+from bayesfm.design import Block, Design
 from bayesfm.estimators.base import FactorizationMachine
-from bayesfm.estimators.inputs import check_bool
-from bayesfm.likelihoods import Gaussian, Likelihood, StudentT
+from bayesfm.estimators.inputs import Seed, check_bool
+from bayesfm.inference.chains import ChainOptions, Progress
+from bayesfm.inference.draws import Draws
+from bayesfm.likelihoods import Gaussian, GroupwiseGaussian, Likelihood, StudentT
+from bayesfm.model import ModelSpec
 
 __all__ = ["FMRegressor"]
 
@@ -29,6 +35,10 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         ``spec``; one that contradicts ``spec`` is refused.
     likelihood : {"gaussian", "student_t"} or Likelihood, optional
         Noise: normal (the default), or heavy-tailed for responses with outliers.
+    noise_group : str, optional
+        A categorical column of X: normal noise with a precision per level of it, say per user, partially pooled
+        (:class:`~bayesfm.likelihoods.GroupwiseGaussian`). Rows of a level that ``fit`` never saw are predicted by
+        averaging over what the precision of a new level may be. Where X is a design, the name of a one-hot block.
     inference : {"gibbs", "nuts"}, default="gibbs"
         Engine: Gibbs sweeps, or the No-U-Turn sampler (:func:`bayesfm.nuts`), whose draws follow gradients.
     engine_options : mapping, optional
@@ -117,6 +127,125 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     """
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {"gaussian": Gaussian, "student_t": StudentT}
+    MORE_LIKELIHOODS: ClassVar[tuple[type[Likelihood], ...]] = (GroupwiseGaussian,)
+
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        likelihood: str | Likelihood | None = None,
+        noise_group: str | None = None,
+        inference: str = "gibbs",
+        engine_options: Mapping[str, Any] | None = None,
+        spec: ModelSpec | None = None,
+        groups: Sequence[int] | Sequence[str] | np.ndarray | None = None,
+        categorical: Sequence[str] | None = None,
+        numeric: Sequence[str] | None = None,
+        num_warmup: int = 200,
+        num_samples: int = 500,
+        num_chains: int = 2,
+        thin: int = 1,
+        factor_block: int | str = "auto",
+        kernels: str = "auto",
+        chain_method: str = "auto",
+        keep: str | Sequence[str] = "all",
+        predict_rows: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        callback: Callable[[Progress], Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
+        draws_on_disk: bool = False,
+        random_state: Seed = None,
+    ) -> None:
+        super().__init__(
+            rank,
+            likelihood=likelihood,
+            inference=inference,
+            engine_options=engine_options,
+            spec=spec,
+            groups=groups,
+            categorical=categorical,
+            numeric=numeric,
+            num_warmup=num_warmup,
+            num_samples=num_samples,
+            num_chains=num_chains,
+            thin=thin,
+            factor_block=factor_block,
+            kernels=kernels,
+            chain_method=chain_method,
+            keep=keep,
+            predict_rows=predict_rows,
+            progress=progress,
+            callback=callback,
+            checkpoint=checkpoint,
+            resume=resume,
+            draws_on_disk=draws_on_disk,
+            random_state=random_state,
+        )
+        self.noise_group = noise_group
+
+    def _check_options(self) -> ChainOptions:
+        options = super()._check_options()
+        likelihood = self.likelihood if self.spec is None else self.spec.likelihood
+        by_group = isinstance(likelihood, GroupwiseGaussian)
+        if self.noise_group is None:
+            if by_group:
+                raise ValueError(
+                    "GroupwiseGaussian needs the group of every row: name a categorical column of X in noise_group"
+                )
+        elif not isinstance(self.noise_group, str):
+            raise TypeError(f"noise_group must be the name of a column or None, got {self.noise_group!r}")
+        elif not by_group and likelihood not in (None, "gaussian"):
+            raise ValueError(
+                f"noise_group={self.noise_group!r} is for normal noise, got the likelihood {likelihood!r}: leave it "
+                "out, or give GroupwiseGaussian"
+            )
+        return options
+
+    def _row_data(self, row_data: Mapping[str, Any] | None, design: Design) -> dict[str, np.ndarray]:
+        rows = super()._row_data(row_data, design)
+        if self.noise_group is None:
+            return rows
+        field = _field(design, self.noise_group)
+        level = np.arange(design.num_rows) if field.index is None else field.index
+        return {**rows, "noise_group": np.where(level < field.num_features, level, -1.0)}
+
+    def _make_spec(
+        self,
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
+        row_data: dict[str, np.ndarray],
+    ) -> ModelSpec:
+        likelihood = self.likelihood if self.spec is None else self.spec.likelihood
+        if isinstance(likelihood, GroupwiseGaussian) and self.noise_group is not None:
+            levels = _field(design, self.noise_group).num_features
+            if likelihood.num_groups != levels:
+                raise ValueError(
+                    f"the likelihood has num_groups={likelihood.num_groups}, column {self.noise_group!r} has {levels} "
+                    "levels"
+                )
+        return super()._make_spec(design, y, weight, row_data)
+
+    def _make_likelihood(
+        self,
+        kind: type[Likelihood],
+        design: Design,
+        y: Float[np.ndarray, " n"],
+        weight: Float[np.ndarray, " n"] | None,
+    ) -> Likelihood:
+        if self.noise_group is None:
+            return kind.for_response(y, weight)
+        return GroupwiseGaussian.for_response(y, weight, _field(design, self.noise_group).num_features)
+
+    def _remember(self, draws: Draws, spec: ModelSpec, design: Design, *data: Any) -> None:
+        super()._remember(draws, spec, design, *data)
+        posterior = self.posterior_["posterior"].dataset
+        if self.noise_group is not None and "noise_group" in posterior.dims:
+            names = _field(design, self.noise_group).feature_names
+            levels = [name.removeprefix(f"{self.noise_group}=") for name in names]
+            labels = np.array(levels, dtype=object)
+            self.posterior_["posterior"].dataset = posterior.assign_coords({"noise_group": labels})
 
     def predict(
         self, X: Any, return_std: bool = False
@@ -164,3 +293,12 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
                 f"got {prob!r}"
             )
         return self.predict_quantiles(X, [0.5 * (1 - prob), 0.5 * (1 + prob)])
+
+
+def _field(design: Design, name: str) -> Block:
+    """The one-hot block of that name."""
+    fields = {block.name: block for block in design.blocks if block.is_field}
+    if name in fields:
+        return fields[name]
+    known = f"these are {', '.join(map(repr, fields))}" if fields else "there is none"
+    raise ValueError(f"noise_group={name!r} must name a categorical column of X (one level per row); {known}")

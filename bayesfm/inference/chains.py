@@ -259,7 +259,8 @@ def _add_moments(kernel: Kernel, key: Key[Array, ""], carry: Carry) -> Carry:
         mean, square, noise = carry.moments[name]
         delta = now - mean
         mean = mean + delta / count
-        moments[name] = (mean, square + delta * (now - mean), noise + (noise_now - noise) / count)
+        # A variance may be infinite: no difference of two.
+        moments[name] = (mean, square + delta * (now - mean), noise * (1 - 1 / count) + noise_now / count)
     return carry._replace(num_draws=count, moments=moments)
 
 

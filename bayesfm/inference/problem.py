@@ -14,7 +14,7 @@ from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, site_dims
 
-__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "stream_row_data"]
+__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "rows_of_streams"]
 
 NUM_PROBES = 100
 
@@ -60,6 +60,7 @@ def prepare(
     weight = None if weight is None else np.asarray(weight)
     rows = check_row_data(likelihood, row_data, len(y))
     y = likelihood.validate(y, weight, rows)
+    likelihood.check_training(rows)
     _, spread = likelihood.expected_eta(y, weight, rows)
     centre, centred = 0.0, spec
     if spec.intercept is not None:
@@ -71,22 +72,26 @@ def prepare(
     return Problem(centred, y - centre, weight, rows, centre, spread, probes)
 
 
-def stream_row_data(
-    spec: ModelSpec, streams: Mapping[str, Design], dtype: Any
+def rows_of_streams(
+    spec: ModelSpec,
+    streams: Mapping[str, Design],
+    dtype: Any,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Row data of the streams: what the likelihood takes where nothing is said.
+    """Row data of the streams: what is given of each, and what the likelihood takes where nothing is said.
 
     Raises
     ------
     ValueError
-        If y is of a kind that has no moments to be gathered.
+        If y is of a kind that has no moments to be gathered, or row data are missing or wrong.
     """
     if streams and not spec.likelihood.has_moments:
         raise ValueError(
             "streams (predict_rows= of an estimator) gather mean and variance of y, and there is neither under "
             f"{type(spec.likelihood).__name__}: keep w and v, and ask for predictive_probabilities (predict_proba)"
         )
-    rows = {name: check_row_data(spec.likelihood, None, x.num_rows) for name, x in streams.items()}
+    given = given or {}
+    rows = {name: check_row_data(spec.likelihood, given.get(name), x.num_rows) for name, x in streams.items()}
     return {name: {k: v.astype(dtype) for k, v in own.items()} for name, own in rows.items()}
 
 

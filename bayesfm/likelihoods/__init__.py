@@ -6,6 +6,7 @@ from bayesfm.likelihoods.binomial import BinomialLogit
 from bayesfm.likelihoods.categorical import Categorical
 from bayesfm.likelihoods.counts import NegativeBinomial, Poisson
 from bayesfm.likelihoods.gaussian import Gaussian
+from bayesfm.likelihoods.groupwise import GroupwiseGaussian
 from bayesfm.likelihoods.ordinal import OrdinalLogit, OrdinalProbit
 from bayesfm.likelihoods.student_t import StudentT
 
@@ -15,6 +16,7 @@ __all__ = [
     "BinomialLogit",
     "Categorical",
     "Gaussian",
+    "GroupwiseGaussian",
     "Likelihood",
     "NegativeBinomial",
     "OrdinalLogit",

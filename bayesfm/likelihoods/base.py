@@ -91,6 +91,10 @@ class Likelihood(ABC):
     ) -> np.ndarray:
         """Check response, weights and row data on the host; return the response as floats, or raise."""
 
+    def check_training(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError for row data that will do for a prediction, but not for a fit."""
+        return
+
     @abstractmethod
     def expected_eta(
         self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]

@@ -54,12 +54,12 @@ def row_sums(
     return reference(y, weight, eta, at)
 
 
-def newton_metropolis(
+def newton_metropolis[S](
     key: Key[Array, ""],
     u: Float[Array, " d"],
-    sums: Callable[[Float[Array, " d"]], RowSums],
-    derivatives: Callable[[Float[Array, " d"], RowSums], tuple[Float[Array, " d"], Float[Array, "d d"]]],
-    log_ratio: Callable[[Float[Array, " d"], RowSums, Float[Array, " d"], RowSums], Float[Array, ""]],
+    sums: Callable[[Float[Array, " d"]], S],
+    derivatives: Callable[[Float[Array, " d"], S], tuple[Float[Array, " d"], Float[Array, "d d"]]],
+    log_ratio: Callable[[Float[Array, " d"], S, Float[Array, " d"], S], Float[Array, ""]],
 ) -> Float[Array, " d"]:
     """One Metropolis-Hastings step from u, proposed from the Gaussian that agrees with the density at u.
 
@@ -75,7 +75,7 @@ def newton_metropolis(
     u : array of shape (d,)
         Present value, unconstrained.
     sums : callable
-        u -> S, what the rows say at u: called at u and at the proposal.
+        u -> S, what the rows say at u: called at u and at the proposal. None where they say the same everywhere.
     derivatives : callable
         (u, S) -> gradient (d,) and Hessian (d, d) of the log density; how exactly does not matter, as long as it is a
         function of u alone.
@@ -95,10 +95,10 @@ def newton_metropolis(
     s = jnp.where(jax.random.uniform(key_step) < SMALL_STEPS, SMALL_STEP, 1.0)
 
     def gaussian(
-        u: Float[Array, " d"], S: RowSums
+        u: Float[Array, " d"], at_u: S
     ) -> tuple[Float[Array, " d"], Float[Array, "d d"], Float[Array, " d"]]:
         """Mean, axes, and precisions along these, of the proposal from u."""
-        gradient, hessian = derivatives(u, S)
+        gradient, hessian = derivatives(u, at_u)
         values, vectors = jnp.linalg.eigh(-hessian)
         values = jnp.maximum(jnp.abs(values), 1e-4 * jnp.max(jnp.abs(values)) + 1e-6)
         along = vectors.T @ gradient
@@ -110,13 +110,15 @@ def newton_metropolis(
         away = vectors.T @ (x - mean)
         return 0.5 * jnp.sum(jnp.log(values)) - 0.5 * jnp.sum(values * away**2)
 
-    S = sums(u)
-    there = gaussian(u, S)
+    at_u = sums(u)
+    there = gaussian(u, at_u)
     noise = jax.random.normal(key_noise, u.shape, u.dtype)
     proposal = there[0] + there[1] @ (noise / jnp.sqrt(there[2]))
-    S_new = sums(proposal)
-    back = gaussian(proposal, S_new)
-    log_accept = log_ratio(u, S, proposal, S_new) + log_proposal(u, *back) - log_proposal(proposal, *there)
+    at_proposal = sums(proposal)
+    back = gaussian(proposal, at_proposal)
+    log_accept = (
+        log_ratio(u, at_u, proposal, at_proposal) + log_proposal(u, *back) - log_proposal(proposal, *there)
+    )
     accept = jnp.log(jax.random.uniform(key_accept, dtype=u.dtype)) < log_accept  # False for NaN
     return jnp.where(accept, proposal, u)
 

@@ -235,7 +235,7 @@ BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     ),
     "spec of another face": (
         lambda X, eta: FMRegressor(spec=ModelSpec(FM(1), BernoulliProbit())).fit(X, eta),
-        "FMRegressor takes likelihoods Gaussian, StudentT; got BernoulliProbit",
+        "FMRegressor takes likelihoods Gaussian, StudentT, GroupwiseGaussian; got BernoulliProbit",
     ),
     "classes that the likelihood does not have": (
         lambda X, eta: FMOrdinal(likelihood=OrdinalProbit(num_classes=7)).fit(X, np.arange(400) % 3),

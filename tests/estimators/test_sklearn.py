@@ -47,7 +47,7 @@ def test_check_estimator(estimator: FMRegressor, check: Callable[[FMRegressor], 
 
 def test_parameters_survive_clone() -> None:
     params: dict[str, Any] = {
-        "likelihood": "student_t",
+        **{"likelihood": "student_t", "noise_group": "a"},
         **{"rank": 3, "inference": "gibbs", "spec": ModelSpec(), "groups": [0, 0, 1], "categorical": ["a"]},
         "engine_options": {"target_accept": 0.9},
         **{

@@ -29,6 +29,7 @@ from bayesfm.likelihoods import (
     BinomialLogit,
     Categorical,
     Gaussian,
+    GroupwiseGaussian,
     Likelihood,
     NegativeBinomial,
     OrdinalLogit,
@@ -85,10 +86,15 @@ def relation_blocks() -> Case:
     return Case(gaussian().spec, design, np.random.default_rng(1).normal(5.0, 1.0, design.num_rows))
 
 
-ROWS = {"trials": np.resize([1.0, 3.0, 2.0], 40), "exposure": np.resize([1.0, 0.5, 3.0], 40)}
+ROWS = {
+    "trials": np.resize([1.0, 3.0, 2.0], 40),
+    "exposure": np.resize([1.0, 0.5, 3.0], 40),
+    "noise_group": np.resize([0.0, 2.0, 1.0], 40),
+}
 LIKELIHOODS: dict[str, Likelihood] = {
     "student-t": StudentT(a0=4.0, b0=2.0),
     "student-t, df given": StudentT(df=4.0, a0=4.0, b0=2.0),
+    "groupwise": GroupwiseGaussian(num_groups=4, a0=4.0, b0=2.0),
     "probit": BernoulliProbit(),
     "logit": BernoulliLogit(),
     "binomial": BinomialLogit(),

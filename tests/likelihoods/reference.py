@@ -16,6 +16,7 @@ from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
     BinomialLogit,
+    GroupwiseGaussian,
     Likelihood,
     NegativeBinomial,
     OrdinalLogit,
@@ -144,6 +145,40 @@ def _student_t(likelihood: StudentT) -> Reference:
     )
 
 
+def _groupwise(likelihood: GroupwiseGaussian) -> Reference:
+    """tau of row n is that of its group; integrated out, a t, where the group is unseen."""
+    alpha, df = stats.gamma(likelihood.a0 / 2, scale=2 / likelihood.b0), stats.gamma(2, scale=10)
+
+    def df_of(params: Params) -> np.ndarray:
+        return np.asarray(params.get("df", np.full(len(params["alpha"]), likelihood.df)))[:, None]
+
+    def draw_params(rng: np.random.Generator, num: int) -> Params:
+        out = {"alpha": alpha.rvs(num, random_state=rng)}
+        out |= {} if likelihood.df is not None else {"df": df.rvs(num, random_state=rng)}
+        tau = stats.gamma(df_of(out) / 2, scale=2 / df_of(out))
+        drawn = tau.rvs((num, likelihood.num_groups), random_state=rng)
+        return out | {"tau": np.maximum(drawn, np.finfo(np.float32).tiny)}  # df near zero: tau would be zero
+
+    def log_prior(params: Params) -> np.ndarray:
+        out = alpha.logpdf(params["alpha"]) + (0 if likelihood.df is not None else df.logpdf(params["df"]))
+        return out + stats.gamma.logpdf(params["tau"], df_of(params) / 2, scale=2 / df_of(params)).sum(1)
+
+    def scale_of(params: Params, rows: Rows) -> np.ndarray:
+        return (_column(params["alpha"]) * params["tau"][:, rows["noise_group"].astype(int)]) ** -0.5
+
+    def log_density(y: np.ndarray, eta: np.ndarray, params: Params, rows: Rows) -> np.ndarray:
+        unseen = stats.t.logpdf(y, df_of(params), eta, _column(params["alpha"]) ** -0.5)
+        return np.where(rows["noise_group"] < 0, unseen, stats.norm.logpdf(y, eta, scale_of(params, rows)))
+
+    return Reference(
+        draw_params,
+        log_prior,
+        lambda rng, eta, params, rows: eta + scale_of(params, rows) * rng.normal(size=eta.shape),
+        log_density,
+        lambda eta, params, rows: eta,
+    )
+
+
 def _ordinal(likelihood: OrdinalProbit | OrdinalLogit) -> Reference:
     C, concentration, scale = likelihood.num_classes, likelihood.concentration, likelihood.scale
     latent = stats.norm if isinstance(likelihood, OrdinalProbit) else stats.logistic
@@ -189,6 +224,7 @@ REFERENCES: dict[type, Callable[[Any], Reference]] = {
     Poisson: _poisson,
     NegativeBinomial: _negative_binomial,
     StudentT: _student_t,
+    GroupwiseGaussian: _groupwise,
     OrdinalProbit: _ordinal,
     OrdinalLogit: _ordinal,
 }

@@ -19,6 +19,7 @@ from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
     BinomialLogit,
+    GroupwiseGaussian,
     Likelihood,
     NegativeBinomial,
     OrdinalLogit,
@@ -34,6 +35,8 @@ from tests.statistics import assert_no_alarm, ks, z_test
 LIKELIHOODS: dict[str, Likelihood] = {
     "student-t": StudentT(a0=3.0, b0=2.0),
     "student-t, df given": StudentT(df=4.0, a0=3.0, b0=2.0),
+    "groupwise": GroupwiseGaussian(num_groups=4, a0=3.0, b0=2.0),
+    "groupwise, df given": GroupwiseGaussian(num_groups=4, df=4.0, a0=3.0, b0=2.0),
     "probit": BernoulliProbit(),
     "logit": BernoulliLogit(),
     "binomial": BinomialLogit(),
@@ -53,6 +56,7 @@ N = 12
 def rows_of(likelihood: Likelihood) -> dict[str, np.ndarray]:
     """Row data of N rows."""
     values = {"trials": np.resize([1.0, 4.0, 2.0, 30.0], N), "exposure": np.resize([1.0, 0.5, 3.0], N)}
+    values["noise_group"] = np.resize([0.0, 2.0, 1.0, 0.0, 2.0], N)
     return {name: values[name] for name in likelihood.row_data}
 
 
@@ -234,6 +238,13 @@ BAD_RESPONSES: dict[str, tuple[Likelihood, list[float], np.ndarray | None, dict[
         "trials must hold whole numbers",
     ),
     "student-t: large": (StudentT(), [0, 1e300], None, {}, "y must lie within"),
+    "groupwise: too many groups": (
+        *(GroupwiseGaussian(2), [0.5, 1], None, {"noise_group": [0, 2]}),
+        "noise_group must hold 0, ..., 1, or -1 for a group that training never saw; got 2",
+    ),
+    "groupwise: no group": (GroupwiseGaussian(2), [0, 1], None, {"noise_group": [-2, 0]}, "got -2"),
+    "groupwise: fraction": (GroupwiseGaussian(2), [0, 1], None, {"noise_group": [0, 0.5]}, "got 0.5"),
+    "groupwise: NaN": (GroupwiseGaussian(2), [0, np.nan], None, {}, "y must lie within"),
     "student-t: NaN": (StudentT(), [0, np.nan], None, {}, "y must lie within"),
 }
 
@@ -288,6 +299,9 @@ def test_row_data_is_completed() -> None:
     [
         (lambda: StudentT(df=0.0), "StudentT(df=) must be > 0"),
         (lambda: StudentT(a0=-1.0), "StudentT(a0=) must be > 0"),
+        (lambda: GroupwiseGaussian(num_groups=0), "GroupwiseGaussian(num_groups=)"),
+        (lambda: GroupwiseGaussian(num_groups=2**24 + 1), "must be at most 2**24"),
+        (lambda: GroupwiseGaussian(2, df=0.0), "GroupwiseGaussian(df=) must be > 0"),
         (lambda: NegativeBinomial(rate=0.0), "NegativeBinomial(rate=) must be > 0"),
         (lambda: OrdinalProbit(num_classes=1), "OrdinalProbit(num_classes=)"),
         (lambda: OrdinalLogit(concentration=0.0), "OrdinalLogit(concentration=) must be > 0"),

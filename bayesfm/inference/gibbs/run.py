@@ -20,7 +20,7 @@ from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
 from bayesfm.inference.gibbs.state import GibbsData, start_sd
-from bayesfm.inference.problem import as_draws, kept_sites, prepare, stream_row_data
+from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams
 from bayesfm.model import ModelSpec
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
@@ -39,6 +39,7 @@ def gibbs(
     kernels: str = "auto",
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
+    stream_row_data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Draws:
     """Sample the posterior of a model by Gibbs sweeps.
 
@@ -68,6 +69,8 @@ def gibbs(
         Sites to store per draw; "hyper" leaves out what every feature has of its own: w, v, local scales.
     streams : mapping of str to Design, optional
         Rows whose predictive moments are gathered while sampling (needed where w and v are not kept).
+    stream_row_data : mapping of str to mapping, optional
+        Row data of these rows, by name of the stream.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def gibbs(
         kernels=kernels,
         keep=keep,
         streams=streams,
+        stream_row_data=stream_row_data,
     )
     used = "native" if kernel.data.layout.native else "xla"
     info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used}
@@ -114,6 +118,7 @@ def gibbs_kernel(
     kernels: str = "auto",
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
+    stream_row_data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[GibbsKernel, float]:
     """The kernel of :func:`gibbs` with its data on the device, and the centre that was taken off y (and w0)."""
     if not spec.likelihood.conjugate:
@@ -141,7 +146,7 @@ def gibbs_kernel(
         data=data,
         probe_rows=jnp.asarray(problem.probe_rows),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        stream_rows=jax.tree.map(jnp.asarray, stream_row_data(spec, streams or {}, dtype)),
+        stream_rows=jax.tree.map(jnp.asarray, rows_of_streams(spec, streams or {}, dtype, stream_row_data)),
         factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
         keep=kept_sites(keep, spec),
     )

@@ -22,7 +22,7 @@ from bayesfm.inference.draws import Draws
 from bayesfm.inference.nuts.coordinates import loc_scale_sites
 from bayesfm.inference.nuts.kernel import NutsKernel
 from bayesfm.inference.nuts.start import start_sites
-from bayesfm.inference.problem import Problem, as_draws, kept_sites, prepare, stream_row_data
+from bayesfm.inference.problem import Problem, as_draws, kept_sites, prepare, rows_of_streams
 from bayesfm.model import ModelSpec, site_dims
 
 __all__ = ["DivergenceWarning", "nuts", "nuts_kernel"]
@@ -47,6 +47,7 @@ def nuts(
     max_tree_depth: int = 10,
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
+    stream_row_data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Draws:
     """Sample the posterior of a model by the No-U-Turn sampler.
 
@@ -85,6 +86,8 @@ def nuts(
         Sites to store per draw; "hyper" leaves out w and v.
     streams : mapping of str to Design, optional
         Rows whose predictive moments are gathered while sampling.
+    stream_row_data : mapping of str to mapping, optional
+        Row data of these rows, by name of the stream.
 
     Returns
     -------
@@ -134,6 +137,7 @@ def nuts(
         max_tree_depth=max_tree_depth,
         keep=keep,
         streams=streams,
+        stream_row_data=stream_row_data,
     )
     key_start, key_chains = jax.random.split(key)
     states = None
@@ -162,6 +166,7 @@ def nuts_kernel(
     max_tree_depth: int = 10,
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
+    stream_row_data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[NutsKernel, Problem]:
     """The kernel of :func:`nuts` with its data on the device, and the problem as it was prepared."""
     check_choice("parametrization", parametrization, ("non-centred", "centred"))
@@ -176,7 +181,7 @@ def nuts_kernel(
         y=jnp.asarray(problem.y, dtype),
         weight=jnp.asarray(problem.weight, dtype),
         rows={name: jnp.asarray(x, dtype) for name, x in problem.rows.items()},
-        stream_rows=jax.tree.map(jnp.asarray, stream_row_data(spec, streams or {}, dtype)),
+        stream_rows=jax.tree.map(jnp.asarray, rows_of_streams(spec, streams or {}, dtype, stream_row_data)),
         probe_rows=jnp.asarray(problem.probe_rows),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
         target_accept=float(target_accept),

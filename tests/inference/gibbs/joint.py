@@ -89,6 +89,7 @@ MILD = {
 def row_data(likelihood: Likelihood, n: int) -> dict[str, np.ndarray]:
     """Other row data for every row."""
     values = {"trials": np.resize([1.0, 3.0, 2.0], n), "exposure": np.resize([1.0, 0.5, 3.0], n)}
+    values["noise_group"] = np.resize([0.0, 2.0, 1.0, 0.0, 2.0], n)
     return {name: values[name] for name in likelihood.row_data}
 
 

@@ -18,6 +18,7 @@ from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
     BinomialLogit,
+    GroupwiseGaussian,
     NegativeBinomial,
     OrdinalProbit,
     StudentT,
@@ -25,6 +26,7 @@ from bayesfm.likelihoods import (
     binomial,
     counts,
     distributions,
+    groupwise,
     ordinal,
     student_t,
 )
@@ -34,6 +36,8 @@ from tests.statistics import alarms, assert_no_alarm
 CASES: dict[str, dict[str, Any]] = {
     "student-t": {"likelihood": StudentT(a0=6.0, b0=4.0)},
     "student-t, df given": {"likelihood": StudentT(df=4.0, a0=6.0, b0=4.0)},
+    "groupwise": {"likelihood": GroupwiseGaussian(4, a0=6.0, b0=4.0), "weighted": True},
+    "groupwise, df given": {"likelihood": GroupwiseGaussian(4, df=4.0, a0=6.0, b0=4.0)},
     "probit": {"likelihood": BernoulliProbit(), "weighted": True},
     "logit": {"likelihood": BernoulliLogit()},
     "binomial": {"likelihood": BinomialLogit()},
@@ -54,7 +58,7 @@ def problem(name: str, design: str = "two fields") -> joint.Problem:
     return joint.problem(**DESIGNS[design], **CASES[name])
 
 
-LIKE_OTHERS = {"student-t, df given", "binomial"}
+LIKE_OTHERS = {"student-t, df given", "groupwise, df given", "binomial"}
 """Left out of ``make test``: with df learned, and the negative binomial, the same code is run."""
 
 
@@ -165,6 +169,14 @@ def tau_shape(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(student_t, "gamma", lambda key, shape, **kwargs: right(key, shape - 0.5, **kwargs))
 
 
+def weights_left_out_of_tau(patch: pytest.MonkeyPatch) -> None:
+    """Gamma(df / 2) for Gamma((df + W) / 2): what holds for the last group, which has no rows."""
+    right = groupwise.gamma
+    patch.setattr(
+        groupwise, "gamma", lambda key, shape, **kwargs: right(key, 0 * shape + shape[-1], **kwargs)
+    )
+
+
 def without_jacobian(module: Any, coordinates: slice) -> Callable[[pytest.MonkeyPatch], None]:
     """The density by the parameters themselves, not by their logarithms."""
 
@@ -206,6 +218,7 @@ MUTANTS: dict[str, Mutant] = {
 MORE_MUTANTS: dict[str, Mutant] = {
     "logit: PG(2, .)": Mutant("logit", logit_shape),
     "student-t: shape of tau": Mutant("student-t, df given", tau_shape),
+    "groupwise: W left out of the shape of tau": Mutant("groupwise", weights_left_out_of_tau),
     "ordinal: shift with the wrong sign": Mutant("ordinal", shift_with_the_wrong_sign),
     "probit: a precision drawn": Mutant(
         "probit", changed_augmentation(BernoulliProbit, omega_scaled), 40_000
