@@ -3,7 +3,7 @@
     python -m benchmarks priors --data-home FOLDER [--data SMS ...] [--priors "half-normal" ...] [--samples N]
 
 ``FOLDER`` holds ``ml-100k.zip``, ``InstEval.csv.gz``, ``sms.tsv.gz`` and ``20news-bydate.parquet``. All by Gibbs
-sampling; scales are in units of what the default priors take for the size of w and v (``default_spec``).
+sampling, one chain; scales are in units of what the default priors take for the size of w and v (``default_spec``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from bayesfm.estimators import FMClassifier, FMOrdinal
@@ -64,27 +65,30 @@ CASES = {
 }
 
 
-def priors(s_w: float, s_v: float) -> dict[str, tuple[Prior, Prior]]:
-    """Priors of w and v; s_w and s_v are the sizes that ``default_spec`` expects."""
+def priors(s_w: float, s_v: float, length: float) -> dict[str, tuple[Prior, Prior]]:
+    """Priors of w and v; s_w and s_v are the sizes that ``default_spec`` expects, length the norm of a row."""
 
-    def half_t(df: float, w: float, v: float) -> tuple[Prior, Prior]:
-        return HalfT(w * s_w, df), HalfT(v * s_v, df)
+    def half_t(df: float, times: float) -> tuple[Prior, Prior]:
+        return HalfT(times * s_w, df), HalfT(times * s_v, df)
 
     default = NormalGamma(b0=s_w**2), NormalGamma(b0=s_v**2)
     return {
-        "normal-gamma, a0 = 1": default,
+        "normal-gamma, a0 = 1 (default)": default,
         "normal-gamma, a0 = 4": (NormalGamma(4.0, 4 * s_w**2), NormalGamma(4.0, 4 * s_v**2)),
-        "half-Cauchy": half_t(1.0, 1, 1),
-        "half-t(3)": half_t(3.0, 1, 1),
-        "half-normal": half_t(math.inf, 1, 1),
-        "half-normal, 3 x": half_t(math.inf, 3, 3),
-        "half-normal, 0.3 x": half_t(math.inf, 0.3, 0.3),
-        "half-normal, 0.1 x": half_t(math.inf, 0.1, 0.1),
-        "half-normal, v 0.1 x": half_t(math.inf, 1, 0.1),
-        "half-normal, v 0.03 x": half_t(math.inf, 0.3, 0.03),
+        "half-Cauchy": half_t(1.0, 1.0),
+        "half-t, df = 3": half_t(3.0, 1.0),
+        "half-normal": half_t(math.inf, 1.0),
+        "half-normal, 0.3 times the scale": half_t(math.inf, 0.3),
+        "half-normal, 0.1 times the scale": half_t(math.inf, 0.1),
+        "half-normal, scale over length of row": half_t(math.inf, 1 / length),
         "horseshoe w": (Horseshoe(global_scale=0.1 * s_w, slab_scale=3 * s_w), default[1]),
         "multiplicative gamma v": (default[0], MultiplicativeGamma(scale=s_v)),
     }
+
+
+def row_length(X: Any) -> float:
+    """Root mean squared Euclidean norm of the rows; a table's columns are one-hot."""
+    return float(np.mean(X.multiply(X).sum(axis=1)) ** 0.5) if sparse.issparse(X) else X.shape[1] ** 0.5
 
 
 def fitted(case: Case, spec: ModelSpec, X: Any, y: np.ndarray, samples: int) -> FactorizationMachine:
@@ -102,7 +106,7 @@ def scores(case: Case, name: str, data: tuple[Any, Any, np.ndarray, np.ndarray],
     spec = default_spec(codes.astype(float), case.rank, likelihood=case.likelihood(y))
     assert isinstance(spec.prior_w, NormalGamma)
     assert isinstance(spec.prior_v, NormalGamma)
-    prior_w, prior_v = priors(spec.prior_w.b0**0.5, spec.prior_v.b0**0.5)[name]
+    prior_w, prior_v = priors(spec.prior_w.b0**0.5, spec.prior_v.b0**0.5, row_length(X))[name]
     start = time.perf_counter()
     model = fitted(case, replace(spec, prior_w=prior_w, prior_v=prior_v), X, y, samples)
     p = model.predict_proba(X_test)
@@ -119,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = list(priors(1.0, 1.0))
+    names = list(priors(1.0, 1.0, 1.0))
     parser.add_argument("--data-home", default=None)
     parser.add_argument("--data", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--priors", nargs="+", choices=names, default=names)
@@ -132,7 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         for prior in args.priors:
             rows.append([prior, *scores(CASES[name], prior, data, args.samples)])
             print(name, *rows[-1], flush=True)
-        print(f"\n{name}, rank {CASES[name].rank}, {args.samples} sweeps kept after half as many\n")
+        about = f"rank {CASES[name].rank}, length of a row {row_length(data[0]):.1f}"
+        print(f"\n{name}, {about}, {args.samples} sweeps kept after half as many\n")
         print(
             table(
                 ["priors", "mean log probability", "its standard error", "AUC", "sd of eta", "seconds"], rows
