@@ -121,6 +121,7 @@ def part_to_dict(part: Any) -> dict[str, Any]:
 
 
 def _number_to_json(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
     return "inf" if value == math.inf else value  # JSON has no infinity
 
 

@@ -1,28 +1,27 @@
-"""Fitting and keeping: what the estimators of all likelihoods share."""
+"""Fitting: what the estimators of all likelihoods share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from os import PathLike, fspath
+from dataclasses import fields, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Array, Float, Key
-from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_choice
 from bayesfm.design import Design, DesignEncoder
+from bayesfm.estimators.files import Files
 from bayesfm.estimators.inputs import (
     Seed,
     check_bool,
     check_keep,
     check_rows,
     check_X,
-    plain_classes,
     seed_key,
     seen_rows,
     warn_if_unscaled,
@@ -33,8 +32,9 @@ from bayesfm.inference.draws import Draws
 from bayesfm.inference.engines import nuts
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.likelihoods import Likelihood
-from bayesfm.model import ModelSpec, default_spec, part_from_dict, part_to_dict
+from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
+from bayesfm.priors import Prior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,8 @@ ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
 """What ``engine_options`` may name."""
 
 
-class FactorizationMachine(Predictions, BaseEstimator):
-    """``fit``, ``save``, ``load``; the parameters are explained where they meet a likelihood."""
+class FactorizationMachine(Predictions, Files):
+    """``fit`` and ``summary``; the parameters are explained where they meet a likelihood."""
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}
     """What ``likelihood`` may name, the default first."""
@@ -99,6 +99,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
         rank: int | None = None,
         *,
         likelihood: str | Likelihood | None = None,
+        prior_w: Prior | None = None,
+        prior_v: Prior | None = None,
         inference: str = "gibbs",
         engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,
@@ -123,6 +125,8 @@ class FactorizationMachine(Predictions, BaseEstimator):
     ) -> None:
         self.rank = rank
         self.likelihood = likelihood
+        self.prior_w = prior_w
+        self.prior_v = prior_v
         self.inference = inference
         self.engine_options = engine_options
         self.spec = spec
@@ -230,7 +234,12 @@ class FactorizationMachine(Predictions, BaseEstimator):
         if not isinstance(likelihood, Likelihood):
             kind = next(iter(self.LIKELIHOODS)) if likelihood is None else likelihood
             likelihood = self._make_likelihood(self.LIKELIHOODS[kind], design, y, weight)
-        return default_spec(y, rank, weight, likelihood, row_data)
+        spec = default_spec(y, rank, weight, likelihood, row_data)
+        return replace(spec, **self._given_priors())
+
+    def _given_priors(self) -> dict[str, Any]:
+        priors = {"prior_w": self.prior_w, "prior_v": self.prior_v}
+        return {name: prior for name, prior in priors.items() if prior is not None}
 
     def _make_likelihood(
         self,
@@ -256,11 +265,20 @@ class FactorizationMachine(Predictions, BaseEstimator):
             fitting = ", ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{type(self).__name__} takes likelihoods {fitting}; got {given.__name__}")
 
+    def _check_priors(self) -> None:
+        for name, prior in self._given_priors().items():
+            # A class has all that the protocol asks for, too.
+            if isinstance(prior, type) or not isinstance(prior, Prior):
+                raise TypeError(f"{name} must be a Prior, for instance HalfT(), or None; got {prior!r}")
+            if self.spec is not None:
+                raise ValueError(f"{name} and spec were both given, and spec has a {name}: leave one out")
+
     def _check_options(self) -> ChainOptions:
         check_choice("inference", self.inference, ENGINES)
         self._check_engine_options()
         self._check_rank()
         self._check_likelihood()
+        self._check_priors()
         for name in ("progress", "resume", "draws_on_disk"):
             check_bool(name, getattr(self, name))
         check_keep(self.keep)
@@ -350,83 +368,3 @@ class FactorizationMachine(Predictions, BaseEstimator):
 
         check_is_fitted(self, "posterior_")
         return summary(self.posterior_, **options)
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write everything that predictions need to a file, without pickle.
-
-        Parameters
-        ----------
-        path : path
-            See :func:`bayesfm.save` for the formats.
-        """
-        from bayesfm.posterior import save
-
-        check_is_fitted(self, "posterior_")
-        tree = self.posterior_.copy()
-        params, named = _plain_params(self.get_params(deep=False)), hasattr(self, "feature_names_in_")
-        state = {"class": type(self).__name__, "params": params, "named": named}
-        if hasattr(self, "classes_"):
-            state["classes"] = plain_classes(self.classes_)
-        tree.attrs["estimator"] = json.dumps(state)
-        save(tree, path)
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """A fitted estimator from what :meth:`save` wrote: it predicts exactly what the saved one did.
-
-        Parameters that JSON cannot hold (``predict_rows``, ``callback``, random number generators) take their
-        defaults.
-
-        Parameters
-        ----------
-        path : path
-            As given to :meth:`save`.
-
-        Returns
-        -------
-        object
-            A fitted estimator of this class.
-
-        Raises
-        ------
-        ValueError
-            If the file holds a posterior, but no estimator of this class.
-        """
-        from bayesfm.posterior import load
-
-        tree = load(path)
-        state = json.loads(tree.attrs.pop("estimator", '{"class": "bare posterior"}'))
-        if state["class"] != cls.__name__:
-            raise ValueError(f"{path} holds a {state['class']}, not a {cls.__name__}")
-        params = state["params"]
-        if params.get("spec") is not None:
-            params["spec"] = ModelSpec.from_dict(params["spec"])
-        if isinstance(params.get("likelihood"), dict):
-            params["likelihood"] = part_from_dict(params["likelihood"])
-        estimator = cls(**params)
-        estimator._adopt(tree)
-        if "classes" in state:
-            estimator.classes_ = np.array(state["classes"]["values"], dtype=state["classes"]["dtype"])
-        if state["named"]:
-            estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
-        return estimator
-
-
-def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those parameters that JSON can hold."""
-    plain = {}
-    for name, value in params.items():
-        if isinstance(value, ModelSpec):
-            value = value.to_dict()
-        elif isinstance(value, Likelihood):
-            value = part_to_dict(value)
-        elif isinstance(value, PathLike):
-            value = fspath(value)
-        elif hasattr(value, "tolist"):
-            value = value.tolist()
-        try:
-            json.dumps(value)
-        except TypeError:
-            continue
-        plain[name] = value
-    return plain

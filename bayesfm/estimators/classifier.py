@@ -32,9 +32,9 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
     likelihood : {"logit", "probit"} or Likelihood, optional
         Link: logistic (the default; any row weights; softmax for more than two classes), or normal (two classes, row
         weights of 0 and 1 only).
-    inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples, num_chains, thin, kernels
-        As in :class:`FMRegressor`, like factor_block, chain_method, keep, predict_rows, progress, callback, checkpoint,
-        resume, draws_on_disk and random_state.
+    prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
+        As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
+        progress, callback, checkpoint, resume, draws_on_disk and random_state.
 
     Attributes
     ----------

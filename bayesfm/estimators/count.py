@@ -29,9 +29,10 @@ class FMCount(RegressorMixin, FactorizationMachine):
         Number of factors of the pairwise interactions; by default 8, or that of ``spec``.
     likelihood : {"negative_binomial", "poisson"} or Likelihood, optional
         Overdispersed counts (the default), or Poisson, for ``inference="nuts"``.
-    inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples, num_chains, thin, kernels
-        As in :class:`FMRegressor`, like factor_block, chain_method, keep, predict_rows, progress, callback, checkpoint,
-        resume, draws_on_disk and random_state; ``predict_rows`` are taken with exposure one.
+    prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
+        As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
+        progress, callback, checkpoint, resume, draws_on_disk and random_state; ``predict_rows`` are taken with
+        exposure one.
 
     Examples
     --------

@@ -18,6 +18,7 @@ from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
 from bayesfm.likelihoods import Gaussian, GroupwiseGaussian, Likelihood, StudentT
 from bayesfm.model import ModelSpec
+from bayesfm.priors import Prior
 
 __all__ = ["FMRegressor"]
 
@@ -39,13 +40,16 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         A categorical column of X: normal noise with a precision per level of it, say per user, partially pooled
         (:class:`~bayesfm.likelihoods.GroupwiseGaussian`). Rows of a level that ``fit`` never saw are predicted by
         averaging over what the precision of a new level may be. Where X is a design, the name of a one-hot block.
+    prior_w, prior_v : Prior, optional
+        Priors of the linear weights and of the factors (:mod:`bayesfm.priors`) in place of the default ones. Their
+        scales are in units of w and v, and are taken as they stand: only the defaults follow the scale of y.
     inference : {"gibbs", "nuts"}, default="gibbs"
         Engine: Gibbs sweeps, or the No-U-Turn sampler (:func:`bayesfm.nuts`), whose draws follow gradients.
     engine_options : mapping, optional
         Of "nuts": ``start``, ``warm_sweeps``, ``parametrization``, ``target_accept``, ``max_tree_depth``.
     spec : ModelSpec, optional
         Likelihood and priors, and the rank with them. By default weakly informative ones on the scale of y
-        (:func:`bayesfm.default_spec`).
+        (:func:`bayesfm.default_spec`). It leaves nothing to ``likelihood``, ``prior_w`` and ``prior_v``.
     groups : p ints or p strings, optional
         For a matrix X: prior group of every column. The columns of a DataFrame have a group each.
     categorical, numeric : sequence of str, optional
@@ -135,6 +139,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         *,
         likelihood: str | Likelihood | None = None,
         noise_group: str | None = None,
+        prior_w: Prior | None = None,
+        prior_v: Prior | None = None,
         inference: str = "gibbs",
         engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,
@@ -160,6 +166,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         super().__init__(
             rank,
             likelihood=likelihood,
+            prior_w=prior_w,
+            prior_v=prior_v,
             inference=inference,
             engine_options=engine_options,
             spec=spec,

@@ -63,6 +63,7 @@ def random_engine(
     row_data: Mapping[str, np.ndarray],
     options: Any,
     streams: Mapping[str, Design],
+    stream_row_data: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Draws:
     """An engine that compiles nothing: numbers of the right shapes, and alpha near one."""
     rng = np.random.default_rng(0)
@@ -71,6 +72,7 @@ def random_engine(
         "factor": spec.predictor.rank,
         "feature": design.num_features,
         "probe": 1,
+        "cutpoint": getattr(spec.likelihood, "num_classes", 2) - 1,
     }
     dims: dict[str, Sequence[str]] = {**site_dims(spec), "eta": ("probe",)}
     lead = (options.num_chains, options.num_samples)

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from bayesfm.estimators import FMRegressor
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
+from bayesfm.priors import Fixed, HalfT
 from tests.estimators.data import assert_same_draws, matrix, quick, ratings, sites
 
 pytestmark = [
@@ -47,7 +48,7 @@ def test_check_estimator(estimator: FMRegressor, check: Callable[[FMRegressor], 
 
 def test_parameters_survive_clone() -> None:
     params: dict[str, Any] = {
-        **{"likelihood": "student_t", "noise_group": "a"},
+        **{"likelihood": "student_t", "noise_group": "a", "prior_w": HalfT(), "prior_v": Fixed()},
         **{"rank": 3, "inference": "gibbs", "spec": ModelSpec(), "groups": [0, 0, 1], "categorical": ["a"]},
         "engine_options": {"target_accept": 0.9},
         **{
