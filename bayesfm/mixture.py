@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import ndtri
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution
 
 from bayesfm.design import Design
@@ -29,14 +28,12 @@ from bayesfm.pieces import Piece, compact_rows, padded
 
 __all__ = [
     "MAX_ROWS",
-    "MAX_STEPS",
     "Components",
     "DrawArrays",
     "FittedModel",
     "Mixture",
     "Window",
     "average",
-    "invert",
     "per_draw",
 ]
 
@@ -48,8 +45,6 @@ LANES = 8
 """Draws computed side by side where every block is a field; sums over table entries are faster one by one."""
 PIECE_BYTES = 1 << 26
 """Aim for the parameters of one piece of draws."""
-MAX_STEPS = 100
-"""Of a search for a quantile; ten are usual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,60 +350,3 @@ def _check_design(model: FittedModel, design: Design) -> None:
         )
     if not np.array_equal(design.groups, model.groups):
         raise ValueError("the prior groups of the design's features are not those of the fitted model")
-
-
-class _Search(NamedTuple):
-    """The root is between low and high; y is the next guess."""
-
-    y: Float[Array, " R"]
-    low: Float[Array, " R"]
-    high: Float[Array, " R"]
-    done: Bool[Array, " R"]
-    steps: Int[Array, ""]
-
-
-@jax.jit
-def invert(
-    likelihood: Likelihood, components: Components, p: Float[Array, ""]
-) -> tuple[Float[Array, " R"], Int[Array, ""]]:
-    """Solve F(y) = p for the mixture, by Newton steps that fall back on bisection; also count the steps.
-
-    ``components`` has the draws in pieces along its first axis.
-    """
-    zero, eps = jnp.zeros_like(components.eta[0, 0]), jnp.finfo(components.eta.dtype).eps
-
-    def over_draws(f: Callable[[Distribution], Array]) -> Float[Array, " R"]:
-        def add(total: Array, part: Components) -> tuple[Array, None]:
-            return total + average(
-                part.share, per_draw(f, likelihood, part.eta, part.params, part.rows)
-            ), None
-
-        return lax.scan(add, zero, components)[0]
-
-    mean = over_draws(lambda d: d.mean)
-    variance = over_draws(lambda d: d.variance + (d.mean - mean) ** 2)
-    scale = jnp.where((variance > 0) & jnp.isfinite(variance), jnp.sqrt(variance), 1.0)
-
-    def step(s: _Search) -> _Search:
-        gap = over_draws(lambda d: d.cdf(s.y)) - p
-        density = over_draws(lambda d: jnp.exp(d.log_prob(s.y)))
-        low, high = jnp.where(gap < 0, s.y, s.low), jnp.where(gap < 0, s.high, s.y)
-        reach = scale * 2.0 ** jnp.minimum(s.steps, 60)
-        # Between two far modes the density underflows: without a finite slope go downhill by the reach, or not at all.
-        slope = jnp.where(density > 0, gap / density, jnp.sign(gap) * reach)
-        newton = s.y - jnp.clip(slope, -reach, reach)
-        # Newton steps have to stay inside; later every second one is a bisection, so that the bracket shrinks.
-        turn = (s.steps < 8) | (s.steps % 2 == 0)
-        trusted = ((newton > low) & (newton < high) & turn) | ~jnp.isfinite(high - low)
-        y = jnp.where(trusted, newton, 0.5 * (low + high))
-        close = jnp.abs(gap) <= 8 * eps * p
-        # A last Newton step polishes a root; a large one from a point that is good already would only leave it.
-        polish = trusted & (jnp.abs(newton - s.y) <= jnp.sqrt(eps) * scale)
-        still = jnp.abs(y - s.y) <= 4 * eps * jnp.maximum(jnp.abs(y), scale)
-        y = jnp.where(s.done | (close & ~polish), s.y, y)
-        return _Search(y, low, high, s.done | close | still, s.steps + 1)
-
-    start = jnp.where(jnp.isfinite(mean), mean, 0.0) + ndtri(p) * scale
-    search = _Search(start, zero - jnp.inf, zero + jnp.inf, zero > 0, jnp.asarray(0))
-    search = lax.while_loop(lambda s: ~jnp.all(s.done) & (s.steps < MAX_STEPS), step, search)
-    return search.y, search.steps

@@ -1,4 +1,4 @@
-"""Predictive distributions of new rows: moments, quantiles, distribution functions, densities and draws."""
+"""Predictive distributions of new rows: moments, distribution functions, densities and draws of y."""
 
 from __future__ import annotations
 
@@ -14,31 +14,24 @@ from numpyro.distributions import Distribution
 from bayesfm import summaries
 from bayesfm.design import Design
 from bayesfm.mixture import (
-    MAX_ROWS,
-    MAX_STEPS,
     FittedModel,
     Mixture,
-    invert,
 )
 
 __all__ = [
     "FittedModel",
     "PredictiveMoments",
+    "Rows",
+    "check_continuous",
     "expected_draws",
-    "extreme_probs",
     "log_likelihood",
     "log_predictive_density",
     "predictive_cdf",
     "predictive_draws",
     "predictive_moments",
     "predictive_probabilities",
-    "predictive_quantiles",
     "probability_sds",
 ]
-
-HELD_VALUES = 1 << 25
-"""Values of eta, draws times rows, held at once for quantiles."""
-
 
 Rows = Mapping[str, Any]
 """Row data of a likelihood, arrays of shape (n,) by name: ``{"exposure": ...}`` of counts."""
@@ -258,7 +251,7 @@ def predictive_cdf(
     array of shape (n,)
         float64.
     """
-    _check_continuous(model)
+    check_continuous(model)
     mixture = Mixture(model, design, row_data)
     out = np.zeros(design.num_rows)
     for at, part in mixture.run(summaries.cdf, {"y": _response(y, mixture, design)}):
@@ -338,73 +331,6 @@ def _mean_probabilities(
     return out
 
 
-def predictive_quantiles(
-    model: FittedModel,
-    design: Design,
-    probs: Sequence[float] | Float[np.ndarray, " q"],
-    row_data: Rows | None = None,
-) -> Float[np.ndarray, "n q"]:
-    """Quantiles of the predictive distribution, the noise included.
-
-    The distribution function of the mixture over draws is inverted, to about 1e-6 in probability; nothing is
-    simulated.
-
-    Parameters
-    ----------
-    model : FittedModel
-        Draws of a model with a continuous likelihood.
-    design : Design
-        n rows.
-    probs : sequence of q floats
-        Strictly between 0 and 1, and not beyond :func:`extreme_probs`; ``(0.05, 0.95)`` bounds the central
-        90 % interval.
-    row_data : mapping of str to array of shape (n,), optional
-        What the likelihood has to know of every row.
-
-    Returns
-    -------
-    array of shape (n, q)
-        float64.
-
-    Raises
-    ------
-    ValueError
-        If a probability is outside (0, 1) or too close to its ends, or the likelihood is not continuous.
-    """
-    levels = np.asarray(probs, np.float64)
-    if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
-        raise ValueError(f"probs must be a sequence of numbers strictly between 0 and 1, got {probs!r}")
-    least, most = extreme_probs()
-    if not np.all((levels >= least) & (levels <= most)):
-        raise ValueError(
-            f"probs must lie between {least:.2g} and 1 - {1 - most:.2g}: closer to 0 or 1 the distribution function "
-            f"is lost in rounding; got {probs!r}"
-        )
-    _check_continuous(model)
-    mixture = Mixture(model, design, row_data, max_rows=min(MAX_ROWS, max(1, HELD_VALUES // model.num_draws)))
-    out = np.empty((design.num_rows, len(levels)))
-    for piece in mixture.pieces:
-        parts = [
-            c._replace(share=at.share * c.share)
-            for at, c in mixture.run(summaries.components, pieces=[piece])
-        ]
-        components = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-        for i, p in enumerate(levels):
-            y, steps = invert(model.spec.likelihood, components, p)
-            if steps == MAX_STEPS or not jnp.all(jnp.isfinite(y)):
-                raise FloatingPointError(
-                    f"the predictive quantile at {p} was not found: are all draws finite?"
-                )
-            out[piece.rows, i] = np.asarray(y)[: piece.num_rows]
-    return out + mixture.shift
-
-
-def extreme_probs() -> tuple[float, float]:
-    """The probabilities closest to 0 and to 1 whose quantiles can be found in the precision of the device."""
-    info = jnp.finfo(jnp.zeros(()).dtype)
-    return float(info.tiny / info.eps), 1.0 - 64 * float(info.eps)
-
-
 def _response(y: Any, mixture: Mixture, design: Design) -> np.ndarray:
     """Response on the scale of the device."""
     y = np.asarray(y)
@@ -424,7 +350,8 @@ def _check_moments(model: FittedModel) -> None:
         )
 
 
-def _check_continuous(model: FittedModel) -> None:
+def check_continuous(model: FittedModel) -> None:
+    """Raise ValueError if the predictive distribution has no continuous distribution function."""
     y = _example(model)
     if y.support.is_discrete or type(y).cdf is Distribution.cdf:
         raise ValueError(

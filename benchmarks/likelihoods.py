@@ -40,7 +40,7 @@ from bayesfm.model import default_spec
 from bayesfm.predictive import predictive_cdf
 from bayesfm.priors import HalfT
 from benchmarks.machine import describe, table
-from benchmarks.problems import newsgroups
+from benchmarks.problems import newsgroups, row_length
 from benchmarks.samplers import Problem, alternate, burst_of_ordered_probit, sweeper
 
 OPTIONS: dict[str, Any] = {"num_warmup": 112, "num_samples": 400, "num_chains": 1, "random_state": 0}
@@ -158,14 +158,18 @@ def messages(data_home: str) -> list[list[object]]:
 def posts(data_home: str) -> list[list[object]]:
     """20 Newsgroups, computers against the rest, indicators of words: AUC and log-loss."""
     X, X_test, y, y_test = newsgroups(data_home)
-    options = {"num_warmup": 100, "num_samples": 100, "num_chains": 1, "random_state": 0}
-    rare = HalfT(scale=0.05, df=math.inf)
+    options = {"num_warmup": 200, "num_samples": 400, "num_chains": 1, "random_state": 0}
+    s = BernoulliLogit().expected_eta(y, None, {})[1]
+    length = row_length(X)
+    short = {"prior_w": HalfT(s / length, math.inf), "prior_v": HalfT(s**0.5 / length, math.inf)}
+    number = np.asarray(X.sum(axis=0)).ravel()  # of posts with the word
+    by_number = np.minimum(np.log2(number), 9).astype(int).tolist()
     models: dict[str, Any] = {
         "logistic regression, C = 1": LogisticRegression(max_iter=1000),
         "logistic regression, C = 3": LogisticRegression(C=3.0, max_iter=1000),
-        "rank 0, default prior": FMClassifier(0, **options),
-        "FM logit, rank 5, default prior": FMClassifier(5, **options),
-        "FM logit, rank 5, half-normal scale .05 of v": FMClassifier(5, prior_v=rare, **options),
+        "FM logit, rank 5": FMClassifier(5, **options),
+        "FM logit, rank 5, half-normal, scale over length of row": FMClassifier(5, **short, **options),
+        "the same, words grouped by their number": FMClassifier(5, **short, groups=by_number, **options),
     }
     rows: list[list[object]] = []
     for name, model in models.items():
@@ -235,7 +239,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = ratings("InstEval", lectures(args.data_home), args.rank)
         print(table([*HEADER, "90 % coverage", "seconds"], rows))
     if "posts" in args.parts:
-        print("\n20 Newsgroups, computers or not, indicators of words, 100 sweeps after 100 of warm-up\n")
+        print("\n20 Newsgroups, computers or not, indicators of words, 400 sweeps after 200 of warm-up\n")
         print(table(["model", "AUC", "log-loss", "seconds"], posts(args.data_home)))
     if "messages" in args.parts:
         print("\nSMS spam, tf-idf, a quarter held out\n")

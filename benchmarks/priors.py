@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from bayesfm.estimators import FMClassifier, FMOrdinal
@@ -26,7 +25,7 @@ from bayesfm.model import ModelSpec, default_spec
 from bayesfm.priors import HalfT, Horseshoe, MultiplicativeGamma, NormalGamma, Prior
 from benchmarks.likelihoods import lectures, movielens, spam
 from benchmarks.machine import describe, table
-from benchmarks.problems import newsgroups
+from benchmarks.problems import newsgroups, row_length
 
 __all__ = ["main"]
 
@@ -84,11 +83,6 @@ def priors(s_w: float, s_v: float, length: float) -> dict[str, tuple[Prior, Prio
         "horseshoe w": (Horseshoe(global_scale=0.1 * s_w, slab_scale=3 * s_w), default[1]),
         "multiplicative gamma v": (default[0], MultiplicativeGamma(scale=s_v)),
     }
-
-
-def row_length(X: Any) -> float:
-    """Root mean squared Euclidean norm of the rows; a table's columns are one-hot."""
-    return float(np.mean(X.multiply(X).sum(axis=1)) ** 0.5) if sparse.issparse(X) else X.shape[1] ** 0.5
 
 
 def fitted(case: Case, spec: ModelSpec, X: Any, y: np.ndarray, samples: int) -> FactorizationMachine:

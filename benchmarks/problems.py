@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from bayesfm.datasets import load_movielens_100k
 from bayesfm.design import Block, Design, TableEncoder, design_from_matrix
 from benchmarks.samplers import Problem
 
-__all__ = ["PROBLEMS", "newsgroups", "two_fields"]
+__all__ = ["PROBLEMS", "newsgroups", "row_length", "two_fields"]
 
 
 def ml_100k(data_home: str | None) -> Problem:
@@ -62,6 +62,11 @@ def newsgroups(data_home: str | None) -> Text:
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.33, random_state=42)
     used = np.flatnonzero(np.asarray(X.sum(axis=0)).ravel())
     return Text(sparse.csr_array(X[:, used]), sparse.csr_array(X_test[:, used]), y, y_test)
+
+
+def row_length(X: Any) -> float:
+    """Root mean squared Euclidean norm of the rows; a table's columns are one-hot."""
+    return float(np.mean(X.multiply(X).sum(axis=1)) ** 0.5) if sparse.issparse(X) else X.shape[1] ** 0.5
 
 
 def text(data_home: str | None) -> Problem:

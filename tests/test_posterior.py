@@ -25,7 +25,8 @@ from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import ModelSpec, default_spec, site_dims
 from bayesfm.posterior import add_log_likelihood, load, restore, restore_streams, save, to_datatree
-from bayesfm.predictive import expected_draws, log_likelihood, predictive_moments, predictive_quantiles
+from bayesfm.predictive import expected_draws, log_likelihood, predictive_moments
+from bayesfm.quantiles import predictive_quantiles
 
 N = 50
 SUFFIXES = (".nc", ".zarr")

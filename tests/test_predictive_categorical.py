@@ -23,13 +23,13 @@ from bayesfm.predictive import (
     predictive_draws,
     predictive_moments,
     predictive_probabilities,
-    predictive_quantiles,
     probability_sds,
 )
 from bayesfm.predictors import FM
+from bayesfm.quantiles import predictive_quantiles
 from tests.design.strategies import naive_rows
+from tests.fitted import CLOSE, make_design, random_sites
 from tests.statistics import assert_no_alarm
-from tests.test_predictive import CLOSE, make_design, random_sites
 
 C = 4
 

@@ -71,7 +71,7 @@ class Predictions:
         ----------
         X : of the kind seen in ``fit``; n rows
         probs : array-like of shape (q,)
-            Probabilities in (0, 1), at most 1 - 7.6e-6 in float32 (:func:`bayesfm.predictive.extreme_probs`).
+            Probabilities in (0, 1), at most 1 - 7.6e-6 in float32 (:func:`bayesfm.quantiles.extreme_probs`).
         row_data : mapping of str to array-like of shape (n,), optional
             What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
 
@@ -79,7 +79,7 @@ class Predictions:
         -------
         array of shape (n, q)
         """
-        from bayesfm.predictive import predictive_quantiles
+        from bayesfm.quantiles import predictive_quantiles
 
         design = self._encode(X)
         return predictive_quantiles(self.model_, design, probs, self._row_data(row_data, design))

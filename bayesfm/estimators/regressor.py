@@ -291,7 +291,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         array of shape (n, 2)
             Lower and upper end.
         """
-        from bayesfm.predictive import extreme_probs
+        from bayesfm.quantiles import extreme_probs
 
         prob = check_probability("prob", prob)
         most = 2 * extreme_probs()[1] - 1
