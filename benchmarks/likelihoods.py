@@ -13,7 +13,7 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from bayesfm.datasets import load_insteval, load_movielens_100k
-from bayesfm.design import TableEncoder
+from bayesfm.design import Design, TableEncoder
 from bayesfm.estimators import FMClassifier, FMOrdinal, FMRegressor
 from bayesfm.estimators.base import FactorizationMachine
 from bayesfm.likelihoods import (
@@ -36,7 +36,7 @@ from bayesfm.likelihoods import (
     OrdinalProbit,
     StudentT,
 )
-from bayesfm.model import default_spec
+from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictive import predictive_cdf
 from bayesfm.priors import HalfT
 from benchmarks.machine import describe, table
@@ -180,30 +180,51 @@ def posts(data_home: str) -> list[list[object]]:
     return rows
 
 
-def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
-    """Milliseconds per sweep of each likelihood on ML-100k, and of myfm's ordered probit, interleaved."""
+class Model(NamedTuple):
+    """A likelihood on ML-100k, with what it takes as response."""
+
+    spec: ModelSpec
+    y: np.ndarray
+    row_data: dict[str, np.ndarray] | None
+
+
+def models(data_home: str | None, rank: int) -> tuple[Design, np.ndarray, dict[str, Model]]:
+    """ML-100k, ua: users and items, stars, and every likelihood that has a Gibbs sweep for them."""
     train, _ = load_movielens_100k("ua", data_home=data_home)
     design = TableEncoder(categorical=["user", "item"]).fit_transform(train[["user", "item"]])
-    X, stars = design.to_csr(), train["rating"].to_numpy(float)
+    stars = train["rating"].to_numpy(float)
     liked = (stars > 3).astype(float)
     users = design.blocks[0]
     per_user = GroupwiseGaussian.for_response(stars, num_groups=users.num_features)
-    row_data = {"noise_group": users.index}
-    cases: dict[str, tuple[Likelihood | None, np.ndarray]] = {
-        "Gaussian": (None, stars),
-        "Gaussian, precision per user": (per_user, stars),
-        "Student-t": (StudentT.for_response(stars), stars),
-        "Bernoulli probit": (BernoulliProbit(), liked),
-        "Bernoulli logit": (BernoulliLogit(), liked),
-        "ordinal probit": (OrdinalProbit(num_classes=5), stars - 1),
-        "negative binomial": (NegativeBinomial(), stars - 1),
+    cases: dict[str, tuple[Likelihood | None, np.ndarray, dict[str, np.ndarray] | None]] = {
+        "Gaussian": (None, stars, None),
+        "Gaussian, precision per user": (per_user, stars, {"noise_group": users.index}),
+        "Student-t": (StudentT.for_response(stars), stars, None),
+        "Bernoulli probit": (BernoulliProbit(), liked, None),
+        "Bernoulli logit": (BernoulliLogit(), liked, None),
+        "ordinal probit": (OrdinalProbit(num_classes=5), stars - 1, None),
+        "negative binomial": (NegativeBinomial(), stars - 1, None),
     }
-    runs = {}
-    for name, (likelihood, y) in cases.items():
-        problem = Problem(name, design, X, y, [])
-        rows = row_data if likelihood is per_user else None
-        spec = default_spec(y, rank, likelihood=likelihood, row_data=rows)
-        runs[name], _ = sweeper(problem, rank, spec=spec, row_data=rows)
+    return (
+        design,
+        stars,
+        {
+            name: Model(default_spec(y, rank, likelihood=likelihood, row_data=rows), y, rows)
+            for name, (likelihood, y, rows) in cases.items()
+        },
+    )
+
+
+def speed(data_home: str | None, rank: int = 8) -> list[list[object]]:
+    """Milliseconds per sweep of each likelihood on ML-100k, and of myfm's ordered probit, interleaved."""
+    design, stars, own = models(data_home, rank)
+    X = design.to_csr()
+    runs = {
+        name: sweeper(Problem(name, design, X, model.y, []), rank, spec=model.spec, row_data=model.row_data)[
+            0
+        ]
+        for name, model in own.items()
+    }
     groups = [block.num_features for block in design.blocks]
     theirs = burst_of_ordered_probit(Problem("ordinal probit", design, X, stars - 1, groups), rank)
     seconds, of_myfm = alternate(runs, theirs, seconds=0.2, rounds=15)
