@@ -262,13 +262,18 @@ class GroupwiseGaussian(Likelihood):
         *,
         native: bool = False,
     ) -> Params:
-        """A Metropolis step in log alpha (and log df), tau integrated out; then tau given them.
+        """Alpha given tau; a Metropolis step in log alpha (and log df), tau integrated out; then tau given them.
 
-        tau_g | . ~ Gamma((df + W_g)/2, rate (df + alpha S_g)/2). One pass over the rows, for W and S.
+        alpha | tau, . ~ Gamma((a0 + sum W_g)/2, rate (b0 + sum tau_g S_g)/2): with tau held this moves a little only,
+        but always, where Metropolis steps from afar are refused (the density there is no Gaussian: at the start of a
+        chain residuals shrink faster than alpha can follow). tau_g | . ~ Gamma((df + W_g)/2, rate (df + alpha S_g)/2).
+        One pass over the rows, for W and S.
         """
-        key_step, key_tau = jax.random.split(key)
+        key_alpha, key_step, key_tau = jax.random.split(key, 3)
         names = [name for name in self.dims if name != "tau"]
         W, S = self._sums(observed, eta)
+        rate = 0.5 * (self.b0 + total(params["tau"] * S))
+        params = {**params, "alpha": gamma(key_alpha, 0.5 * (self.a0 + total(W)), native=native) / rate}
 
         def own(u: Float[Array, " d"]) -> Params:
             return dict(zip(names, jnp.exp(u), strict=True))

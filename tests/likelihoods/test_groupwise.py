@@ -173,6 +173,33 @@ def test_updates_arrive_at_the_conditional() -> None:
     assert_no_alarm(p)
 
 
+@pytest.mark.parametrize(("alpha", "df"), [(0.86, 5.0), (1.2, 4.0), (3.0, 7.0)])
+def test_a_start_from_afar_is_left(alpha: float, df: float) -> None:
+    """The residuals of many groups are not what they were: alpha follows, where Metropolis steps alone stay put.
+
+    A group is one row of a large weight.
+    """
+    rng = np.random.default_rng(0)
+    W, tau = 10 + rng.lognormal(4.0, 1.0, 900), rng.gamma(6.5, 1 / 6.5, 900)
+    y = np.sqrt(rng.chisquare(W) / (1.7 * tau * W))
+    rows = {"noise_group": jnp.arange(900.0)}
+    at = Observed(jnp.asarray(y, jnp.float32), jnp.asarray(W, jnp.float32), rows)
+    params = {"alpha": alpha, "df": df, "tau": (df + W) / (df + alpha * W * y**2)}
+    params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
+    likelihood = GroupwiseGaussian(900)
+
+    @jax.jit
+    def after(key: jax.Array) -> Any:
+        def step(t: jax.Array, params: Any) -> Any:
+            return likelihood.update(jax.random.fold_in(key, t), at, jnp.zeros(900), params)
+
+        return jax.lax.fori_loop(0, 100, step, params)["alpha"]
+
+    got = np.array([after(jax.random.key(i)) for i in range(20)])
+    # The posterior standard deviation of log alpha is about (2/900/13)^(1/2), the mean within that of the truth.
+    assert np.abs(np.log(got / 1.7)).max() < 10 * (2 / 900 / 13) ** 0.5
+
+
 def test_groups_with_one_tau_are_gaussian_noise() -> None:
     """df so large that tau is one: alpha has the conditional that it has under Gaussian, and rows its density."""
     likelihood, (rows, W, S) = GroupwiseGaussian(4, df=1e7, a0=3.0, b0=2.0), observed()
