@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,8 +12,9 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
-from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.response import check_real_response, spread
+from bayesfm.likelihoods.base import Observed, Params, RowData
+from bayesfm.likelihoods.real import RealResponse
+from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
 from bayesfm.sums import total, weighted_square
 
@@ -23,7 +23,7 @@ __all__ = ["Gaussian"]
 
 @pytree()
 @dataclass(frozen=True)
-class Gaussian(Likelihood):
+class Gaussian(RealResponse):
     """Normal noise, ``y_n ~ N(eta_n, 1/alpha)``, with ``alpha ~ Gamma(a0/2, rate b0/2)``.
 
     A row of weight c counts as c equal rows, in the sums and in the conditional of alpha.
@@ -62,22 +62,6 @@ class Gaussian(Likelihood):
         """One prior observation of the size of y's standard deviation."""
         return cls(b0=spread(y, weight) ** 2)
 
-    def validate(
-        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
-    ) -> np.ndarray:
-        """Any finite real response whose square is one, too, in float32."""
-        return check_real_response(y)
-
-    def expected_eta(
-        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
-    ) -> tuple[float, float]:
-        """Mean and standard deviation of y."""
-        return float(np.average(y, weights=weight)), spread(y, weight)
-
-    def centre(self, y: np.ndarray, weight: np.ndarray | None) -> float:
-        """The weighted mean of y: shifting y and w0 together leaves the model the same."""
-        return float(np.average(y, weights=weight))
-
     def prior(self) -> dict[str, dist.Distribution]:
         """Gamma(a0/2, b0/2)."""
         return {"alpha": dist.Gamma(0.5 * self.a0, 0.5 * self.b0)}
@@ -96,9 +80,7 @@ class Gaussian(Likelihood):
 
     def initial(self, observed: Observed) -> Params:
         """The posterior mean of alpha if eta were the mean of y."""
-        y, weight, _ = observed
-        mean = total(weight * y) / total(weight)
-        return {"alpha": (self.a0 + total(weight)) / (self.b0 + total(weight * (y - mean) ** 2))}
+        return {"alpha": self.initial_alpha(observed)}
 
     def update(
         self,

@@ -18,10 +18,11 @@ from numpyro.distributions import Distribution, constraints
 
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
+from bayesfm.likelihoods.base import Observed, Params, RowData
 from bayesfm.likelihoods.distributions import log_rising, stirling_remainder
 from bayesfm.likelihoods.newton import newton_metropolis
-from bayesfm.likelihoods.response import check_real_response, spread
+from bayesfm.likelihoods.real import RealResponse
+from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
 from bayesfm.sums import total, totals_by_group
 
@@ -98,7 +99,7 @@ class GroupNoise(Distribution):
 
 @pytree(static=("num_groups",))
 @dataclass(frozen=True)
-class GroupwiseGaussian(Likelihood):
+class GroupwiseGaussian(RealResponse):
     """Normal noise with a precision per group of rows, ``y_n ~ N(eta_n, 1/(alpha tau_g))`` for row n of group g.
 
     Some people's ratings scatter more than others', some instruments measure better. The groups are partially pooled,
@@ -178,7 +179,7 @@ class GroupwiseGaussian(Likelihood):
                 f"noise_group must hold 0, ..., {self.num_groups - 1}, or {UNSEEN} for a group that training never "
                 f"saw; got {code[wrong].flat[0]:g}"
             )
-        return check_real_response(y)
+        return super().validate(y, weight, rows)
 
     def check_training(self, rows: Mapping[str, np.ndarray]) -> None:
         """Every row needs its group."""
@@ -187,16 +188,6 @@ class GroupwiseGaussian(Likelihood):
             raise ValueError(
                 f"noise_group must be known of every row to be learned from; row {n} has {UNSEEN}"
             )
-
-    def expected_eta(
-        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
-    ) -> tuple[float, float]:
-        """Mean and standard deviation of y."""
-        return float(np.average(y, weights=weight)), spread(y, weight)
-
-    def centre(self, y: np.ndarray, weight: np.ndarray | None) -> float:
-        """The weighted mean of y: shifting y and w0 together leaves the model the same."""
-        return float(np.average(y, weights=weight))
 
     def prior(self) -> dict[str, Distribution]:
         """Gamma priors of alpha and df; that of tau depends on df."""
@@ -247,9 +238,7 @@ class GroupwiseGaussian(Likelihood):
 
     def initial(self, observed: Observed) -> Params:
         """The precision of y around its mean; df = 5, all tau one."""
-        y, weight, _ = observed
-        mean = total(weight * y) / total(weight)
-        alpha = (self.a0 + total(weight)) / (self.b0 + total(weight * (y - mean) ** 2))
+        alpha = self.initial_alpha(observed)
         learned = {} if self.df is not None else {"df": jnp.full_like(alpha, 5.0)}
         return {"alpha": alpha, **learned, "tau": jnp.ones_like(alpha, shape=(self.num_groups,))}
 

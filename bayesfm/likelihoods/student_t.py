@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,9 +15,10 @@ from jaxtyping import Array, Float, Key
 from bayesfm import native as kernels
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
-from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
+from bayesfm.likelihoods.base import Observed, Params, RowData
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
-from bayesfm.likelihoods.response import check_real_response, spread
+from bayesfm.likelihoods.real import RealResponse
+from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
 from bayesfm.sums import total
 
@@ -27,7 +27,7 @@ __all__ = ["StudentT"]
 
 @pytree()
 @dataclass(frozen=True)
-class StudentT(Likelihood):
+class StudentT(RealResponse):
     """Heavy-tailed noise, ``y_n ~ t_df(eta_n, 1/alpha)``: outliers pull less.
 
     As a scale mixture ``y_n ~ N(eta_n, 1/(alpha tau_n))`` with ``tau_n ~ Gamma(df/2, rate df/2)``; alpha and df are
@@ -71,22 +71,6 @@ class StudentT(Likelihood):
         """One prior observation of the size of y's standard deviation, df learned."""
         return cls(b0=spread(y, weight) ** 2)
 
-    def validate(
-        self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
-    ) -> np.ndarray:
-        """Any finite real response whose square is one, too, in float32."""
-        return check_real_response(y)
-
-    def expected_eta(
-        self, y: np.ndarray, weight: np.ndarray | None, rows: Mapping[str, np.ndarray]
-    ) -> tuple[float, float]:
-        """Mean and standard deviation of y."""
-        return float(np.average(y, weights=weight)), spread(y, weight)
-
-    def centre(self, y: np.ndarray, weight: np.ndarray | None) -> float:
-        """The weighted mean of y: shifting y and w0 together leaves the model the same."""
-        return float(np.average(y, weights=weight))
-
     def prior(self) -> dict[str, dist.Distribution]:
         """Gamma priors of alpha and df."""
         priors = {"alpha": dist.Gamma(0.5 * self.a0, 0.5 * self.b0), "df": dist.Gamma(2.0, 0.1)}
@@ -112,9 +96,7 @@ class StudentT(Likelihood):
 
     def initial(self, observed: Observed) -> Params:
         """The precision of y around its mean; df = 5."""
-        y, weight, _ = observed
-        mean = total(weight * y) / total(weight)
-        alpha = (self.a0 + total(weight)) / (self.b0 + total(weight * (y - mean) ** 2))
+        alpha = self.initial_alpha(observed)
         return {"alpha": alpha} if self.df is not None else {"alpha": alpha, "df": jnp.full_like(alpha, 5.0)}
 
     def update(
