@@ -13,8 +13,8 @@ from numpyro.infer.util import log_density
 
 from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.conjugate.state import from_sites
 from bayesfm.inference.gibbs.run import gibbs_kernel
-from bayesfm.inference.gibbs.state import from_sites
 from bayesfm.likelihoods import Gaussian
 from bayesfm.model import ModelSpec, default_spec, log_joint, numpyro_model, site_dims
 from bayesfm.predictors import FM

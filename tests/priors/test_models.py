@@ -16,8 +16,8 @@ from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.diagnostics import identified
 from bayesfm.inference.chains import ChainOptions
+from bayesfm.inference.conjugate.state import from_sites, to_sites
 from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
-from bayesfm.inference.gibbs.state import from_sites, to_sites
 from bayesfm.model import ModelSpec, numpyro_model
 from bayesfm.posterior import load, restore, save, to_datatree
 from bayesfm.predictive import predictive_moments

@@ -19,8 +19,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design.units import FieldUnit, Layout
-from bayesfm.inference.gibbs.linear_predictor import linear_predictor
-from bayesfm.inference.gibbs.state import GibbsState
+from bayesfm.inference.conjugate.linear_predictor import linear_predictor
+from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
@@ -44,8 +44,8 @@ def loose_groups(layout: Layout) -> list[int]:
 
 
 def interweave(
-    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout, log_density: RowDensity
-) -> GibbsState:
+    key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout, log_density: RowDensity
+) -> ModelState:
     """Draw (w0, mu_g, sigma_g) of w given e, for up to :data:`MAX_GROUPS` loose groups chosen at random."""
     groups = loose_groups(layout) if spec.likelihood.separable else []
     if not groups or spec.prior_w.location_scale(state.hyper_w) is None:
@@ -55,7 +55,7 @@ def interweave(
     if len(groups) > MAX_GROUPS:
         chosen = jax.random.permutation(key_order, chosen)[:MAX_GROUPS]
 
-    def step(state: GibbsState, now: tuple[Array, Array]) -> tuple[GibbsState, None]:
+    def step(state: ModelState, now: tuple[Array, Array]) -> tuple[ModelState, None]:
         return _one_group(*now, state, spec, layout, log_density), None
 
     return lax.scan(step, state, (jax.random.split(key_groups, len(chosen)), chosen))[0]
@@ -64,11 +64,11 @@ def interweave(
 def _one_group(
     key: Key[Array, ""],
     g: Int[Array, ""],
-    state: GibbsState,
+    state: ModelState,
     spec: ModelSpec,
     layout: Layout,
     log_density: RowDensity,
-) -> GibbsState:
+) -> ModelState:
     """eta = rest + w0 + mu d + sigma a with d_n = sum x and a_n = sum x e over the group."""
     prior = spec.prior_w
     scales = prior.location_scale(state.hyper_w)
@@ -158,8 +158,8 @@ def _at_rows(layout: Layout, x: list[Float[Array, " m"]]) -> Float[Array, " n_pa
 
 
 def rescale_eta(
-    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout, log_density: RowDensity
-) -> GibbsState:
+    key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout, log_density: RowDensity
+) -> ModelState:
     """(w0, w, mu_w, sigma_w) times s and (v, mu_v, sigma_v) times sqrt(s): eta times s, whatever the design.
 
     A slice step for t = log s with the likelihood itself. The normal densities of w, v and their means cancel against

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, Key
 
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.inference.report import draw_stats, row_moments
 from bayesfm.likelihoods.base import RowData
@@ -41,24 +41,24 @@ class GibbsKernel:
     """
 
     spec: ModelSpec
-    data: GibbsData
+    data: ModelData
     probe_rows: Int[Array, " probe"]
     streams: dict[str, DesignArrays]
     stream_rows: dict[str, RowData]
     factor_block: int
     keep: tuple[str, ...]
 
-    def init(self, key: Key[Array, ""]) -> GibbsState:
+    def init(self, key: Key[Array, ""]) -> ModelState:
         """A dispersed start."""
         return initial_state(self._own(key), self.spec, self.data)
 
-    def sweep(self, key: Key[Array, ""], state: GibbsState) -> GibbsState:
+    def sweep(self, key: Key[Array, ""], state: ModelState) -> ModelState:
         """Every full conditional once."""
         # Accelerators round the factors of float32 products to ten bits by default: a rotation would be none.
         with jax.default_matmul_precision("highest"):
             return sweep(self._own(key), state, self.spec, self.data, self.factor_block)
 
-    def report(self, state: GibbsState) -> tuple[dict[str, Array], dict[str, Array]]:
+    def report(self, state: ModelState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
         sites, data = to_sites(state, self.data.layout), self.data
         stats = draw_stats(
@@ -67,7 +67,7 @@ class GibbsKernel:
         sites["eta"] = state.eta[..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
-    def moments(self, key: Key[Array, ""], state: GibbsState) -> dict[str, tuple[Array, Array]]:
+    def moments(self, key: Key[Array, ""], state: ModelState) -> dict[str, tuple[Array, Array]]:
         """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
         sites = to_sites(state, self.data.layout)
         return row_moments(self._own(key), self.spec, sites, self.streams, self.stream_rows)

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from bayesfm.design.units import FieldUnit, Layout
-from bayesfm.inference.gibbs.prior_terms import prior_of_w
-from bayesfm.inference.gibbs.state import GibbsState
+from bayesfm.inference.conjugate.prior_terms import prior_of_w
+from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.model import ModelSpec
 
 __all__ = ["invariant_moves", "rescale", "shift_v", "shift_w", "whole_fields"]
@@ -37,7 +37,7 @@ def whole_fields(layout: Layout) -> list[tuple[int, int]]:
     return [(i, unit.own_group) for i, unit in fields if unit.own_group is not None]
 
 
-def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+def shift_w(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """(w0, w, mu_w) -> (w0 + delta, w - delta, mu_w - delta), for every whole field in turn.
 
     p(w | mu_w) does not change; the priors of w0 and mu_w make delta Gaussian.
@@ -62,7 +62,7 @@ def shift_w(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     return state
 
 
-def shift_cutpoints(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+def shift_cutpoints(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """(cut-points, w, mu_w) -> + delta, for every whole field in turn, where the model has no intercept.
 
     Their places along the orbit are drawn from the prior of mu_w and accepted by that of the cut-points, which is no
@@ -91,7 +91,7 @@ def shift_cutpoints(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, lay
     return state
 
 
-def shift_v(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+def shift_v(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """(v, mu_v) of a whole field -> + delta, and w_l -> w_l - <delta, v_l> for all other features l.
 
     With residual e_l = w_l - mu_w and precision lambda_w of l's group, delta has precision
@@ -126,7 +126,7 @@ def shift_v(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Lay
     return state
 
 
-def rescale(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+def rescale(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """V and what scales with it times c in one of two fields, divided by c in the other, factor by factor.
 
     Given the scales, the normal densities of v and mu cancel against the Jacobian; what the prior of the scales says of
@@ -148,7 +148,7 @@ def can_rescale(layout: Layout) -> bool:
     return len(layout.units) == 2 == len(whole_fields(layout))
 
 
-def invariant_moves(key: Key[Array, ""], state: GibbsState, spec: ModelSpec, layout: Layout) -> GibbsState:
+def invariant_moves(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """All moves that the design and the priors allow; none of them changes the likelihood."""
     key_w, key_v, key_scale = jax.random.split(key, 3)
     if not whole_fields(layout):

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Key
 from numpyro.infer.mcmc import MCMCKernel
 
 from bayesfm.design import Design
+from bayesfm.inference.conjugate.state import ModelState, from_sites, to_sites
 from bayesfm.inference.gibbs.run import gibbs_kernel
-from bayesfm.inference.gibbs.state import GibbsState, from_sites, to_sites
 from bayesfm.model import ModelSpec, numpyro_model
 
 __all__ = ["FMGibbs", "FMGibbsState"]
@@ -22,7 +22,7 @@ class FMGibbsState(NamedTuple):
     """State for NumPyro: ``z`` the named sites, the sampler's own state, the key."""
 
     z: dict[str, Array]
-    inner: GibbsState
+    inner: ModelState
     rng_key: Key[Array, ""]
 
 
@@ -76,7 +76,7 @@ class FMGibbs(MCMCKernel):
         )
         self.model = numpyro_model
 
-    def _sites(self, state: GibbsState) -> dict[str, Array]:
+    def _sites(self, state: ModelState) -> dict[str, Array]:
         sites = to_sites(state, self._kernel.data.layout)
         return {**sites, "w0": sites["w0"] + self._centre}
 

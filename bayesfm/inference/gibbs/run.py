@@ -17,9 +17,9 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit
 from bayesfm.inference.chains import ChainOptions, run_chains
+from bayesfm.inference.conjugate.state import ModelData, start_sd
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
-from bayesfm.inference.gibbs.state import GibbsData, start_sd
 from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams
 from bayesfm.model import ModelSpec
 
@@ -134,7 +134,7 @@ def gibbs_kernel(
         room = (0, layout.num_padded - len(x))
         return jnp.asarray(np.pad(np.asarray(x), room, constant_values=fill), dtype)
 
-    data = GibbsData(
+    data = ModelData(
         layout=jax.device_put(layout),
         y=padded(problem.y),
         weight=padded(problem.weight),

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
-from bayesfm.inference.gibbs import compiled
-from bayesfm.inference.gibbs.blocks import FactorBlocks, OtherFactors
+from bayesfm.inference.conjugate.features import features_of, group_moments
+from bayesfm.inference.conjugate.linear_predictor import linear_predictor
+from bayesfm.inference.conjugate.state import ModelData, ModelState
+from bayesfm.inference.conjugate.sweep_units import sweep_units
 from bayesfm.inference.gibbs.interweave import RowDensity, interweave, rescale_eta
-from bayesfm.inference.gibbs.linear_predictor import codes_of, linear_predictor, summary_of
 from bayesfm.inference.gibbs.moves import invariant_moves
-from bayesfm.inference.gibbs.prior_terms import prior_of_unit, priors_of_units
 from bayesfm.inference.gibbs.rotation import rotate
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState
-from bayesfm.inference.gibbs.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Features
 from bayesfm.sums import total
 
 __all__ = ["linear_predictor", "sweep"]
 
 
 def sweep(
-    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-) -> GibbsState:
+    key: Key[Array, ""], state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+) -> ModelState:
     """Draw every parameter once from its full conditional.
 
     Order: likelihood parameters, augmentation, w0, theta unit by unit, a rotation of the factors together with the
@@ -42,18 +34,18 @@ def sweep(
     ----------
     key : typed key
         Key of this sweep.
-    state : GibbsState
+    state : ModelState
         Where the chain is.
     spec : ModelSpec
         The model.
-    data : GibbsData
+    data : ModelData
         Layout, response and weights.
     factor_block : int
         Number of factors drawn jointly with w: the rank for the joint draw, 1 for factor by factor.
 
     Returns
     -------
-    GibbsState
+    ModelState
         With ``eta`` at the new parameters.
     """
     likelihood, observed = spec.likelihood, data.observed
@@ -73,8 +65,8 @@ def sweep(
 
 
 def _sweep_outputs(
-    key: Key[Array, ""], state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-) -> GibbsState:
+    key: Key[Array, ""], state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+) -> ModelState:
     """One linear predictor after the other, in one loop: the program is as long as that of one.
 
     Each is drawn given what all others come to: those before it as they are by now (at first, the reference, whose eta
@@ -86,8 +78,8 @@ def _sweep_outputs(
     params = likelihood.update(k_params, observed, eta, state.params)
 
     def one(
-        before: Float[Array, " n_pad"], of_output: tuple[Array, Array, Array, GibbsState]
-    ) -> tuple[Float[Array, " n_pad"], GibbsState]:
+        before: Float[Array, " n_pad"], of_output: tuple[Array, Array, Array, ModelState]
+    ) -> tuple[Float[Array, " n_pad"], ModelState]:
         output, key, after, own = of_output
         k_augment, *k_rest = jax.random.split(key, 9)
         others = likelihood.pooled(before, after)
@@ -110,14 +102,14 @@ def _sweep_outputs(
 
 def _sweep_output(
     keys: list[Key[Array, ""]],
-    state: GibbsState,
+    state: ModelState,
     spec: ModelSpec,
-    data: GibbsData,
+    data: ModelData,
     omega: Float[Array, " n_pad"],
     z: Float[Array, " n_pad"],
     log_density: RowDensity,
     factor_block: int,
-) -> GibbsState:
+) -> ModelState:
     """w0, theta and hyperparameters of one linear predictor, given the augmentation."""
     k_w0, k_theta, k_turn, k_w, k_v, k_loose, k_scale, k_moves = keys
     w0, eta = state.w0, state.eta
@@ -128,84 +120,16 @@ def _sweep_output(
     r = z - eta - (w0 - state.w0)
 
     state = state._replace(w0=w0)
-    theta, r = _sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
+    theta, r = sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
     theta = rotate(k_turn, theta, spec, data.layout)
-    moments = _group_moments(data.layout, theta)
+    moments = group_moments(data.layout, theta)
     state = state._replace(
         theta=theta,
-        hyper_w=spec.prior_w.update(k_w, state.hyper_w, _features(data.layout, theta, moments, of_w=True)),
-        hyper_v=spec.prior_v.update(k_v, state.hyper_v, _features(data.layout, theta, moments, of_w=False)),
+        hyper_w=spec.prior_w.update(k_w, state.hyper_w, features_of(data.layout, theta, moments, of_w=True)),
+        hyper_v=spec.prior_v.update(k_v, state.hyper_v, features_of(data.layout, theta, moments, of_w=False)),
         eta=z - r,
     )
     # These two integrate the augmentation out: nothing may use omega and z from here on.
     state = interweave(k_loose, state, spec, data.layout, log_density)
     state = rescale_eta(k_scale, state, spec, data.layout, log_density)
     return invariant_moves(k_moves, state, spec, data.layout)
-
-
-UPDATES: dict[type, Callable] = {FieldUnit: update_field, TableUnit: update_table, RowsUnit: update_rows}
-
-
-def _sweep_units(
-    key: Key[Array, ""],
-    state: GibbsState,
-    spec: ModelSpec,
-    layout: Layout,
-    omega: Float[Array, " n_pad"],
-    r: Float[Array, " n_pad"],
-    factor_block: int,
-) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
-    predictor = spec.predictor
-    blocks = FactorBlocks(predictor.rank, min(factor_block, predictor.rank))
-    if layout.native:
-        priors = priors_of_units(spec, state, layout)
-        return compiled.sweep_units(key, layout, blocks, state.theta, priors, omega, r)
-    thetas = list(state.theta)
-    factors = [summary_of(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
-
-    for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(layout.units)), layout.units, strict=True)):
-        rest = [j for j in range(len(thetas)) if j != i]
-        others = OtherFactors([factors[j] for j in rest], [codes_of(layout.units[j]) for j in rest], r)
-        prior = prior_of_unit(spec, state, layout, unit)
-        update = UPDATES[type(unit)]
-        thetas[i], r = update(sub, predictor, unit, blocks, thetas[i], prior, others, omega, r)
-        factors[i] = summary_of(predictor, unit, thetas[i], layout)[1:]
-    return tuple(thetas), r
-
-
-class Moments(NamedTuple):
-    """Of the features of every group: how many, their mean, their sum of squares around it."""
-
-    number: Float[Array, " G"]
-    mean: Float[Array, "K G"]
-    scatter: Float[Array, "K G"]
-
-
-def _group_moments(layout: Layout, theta: tuple[Float[Array, "K m"], ...]) -> Moments:
-    """In two passes, so that nothing cancels."""
-    if layout.native:
-        return Moments(*compiled.group_moments(layout, theta))
-
-    def by_group(values: list[Float[Array, "K m"]]) -> Float[Array, "K G"]:
-        sums = [
-            jax.ops.segment_sum(x.T, unit.group, layout.num_groups, indices_are_sorted=True)
-            for x, unit in zip(values, layout.units, strict=True)
-        ]
-        return reduce(jnp.add, sums).T
-
-    count = reduce(jnp.add, [unit.count for unit in layout.units])
-    mean = by_group(list(theta)) / jnp.maximum(count, 1)
-    centred = [(x - mean[:, unit.group]) ** 2 for x, unit in zip(theta, layout.units, strict=True)]
-    return Moments(count, mean, by_group(centred))
-
-
-def _features(
-    layout: Layout, theta: tuple[Float[Array, "K m"], ...], moments: Moments, of_w: bool
-) -> Features:
-    """W (row 0) or v (the others) in the order of the design; what a prior does not read is never computed."""
-
-    def own(x: Float[Array, "K m"]) -> Array:
-        return x[0] if of_w else x[1:].T
-
-    x = own(jnp.concatenate(theta, axis=1)[:, layout.place])
-    return Features(x, layout.group, moments.number, own(moments.mean), own(moments.scatter))

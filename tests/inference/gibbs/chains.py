@@ -13,7 +13,7 @@ from jax import lax
 from bayesfm.design import Design
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import Layout
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state, to_sites
 from bayesfm.inference.gibbs.sweep import sweep
 from bayesfm.model import ModelSpec
 from tests.keys import quick
@@ -22,7 +22,7 @@ type Draws = dict[str, jax.Array]
 """Sites and ``eta`` of all rows."""
 
 
-def data_of(design: Design, y: Any, weight: Any = None, layout: Layout | None = None) -> GibbsData:
+def data_of(design: Design, y: Any, weight: Any = None, layout: Layout | None = None) -> ModelData:
     """What a chain reads, y taken as it is (not centred)."""
     layout = jax.tree.map(jnp.asarray, build_layout(design) if layout is None else layout)
 
@@ -30,13 +30,13 @@ def data_of(design: Design, y: Any, weight: Any = None, layout: Layout | None = 
         return jnp.pad(jnp.asarray(x, jnp.float32), (0, layout.num_padded - len(x)))
 
     weight = np.ones(design.num_rows) if weight is None else weight
-    return GibbsData(layout, padded(y), padded(weight))
+    return ModelData(layout, padded(y), padded(weight))
 
 
 def draw_chain(
     key: jax.Array,
     spec: ModelSpec,
-    data: GibbsData,
+    data: ModelData,
     factor_block: int,
     num_warmup: int,
     num_draws: int,
@@ -45,10 +45,10 @@ def draw_chain(
     """Draws of one chain from a dispersed start, each of shape (draw, ...)."""
     key_start, key_sweeps = jax.random.split(key)
 
-    def one_sweep(t: jax.Array, state: GibbsState) -> GibbsState:
+    def one_sweep(t: jax.Array, state: ModelState) -> ModelState:
         return sweep(jax.random.fold_in(key_sweeps, t), state, spec, data, factor_block)
 
-    def one_draw(state: GibbsState, sweeps: tuple[jax.Array, jax.Array]) -> tuple[GibbsState, Draws]:
+    def one_draw(state: ModelState, sweeps: tuple[jax.Array, jax.Array]) -> tuple[ModelState, Draws]:
         state = lax.fori_loop(*sweeps, one_sweep, state)
         return state, {**to_sites(state, data.layout), "eta": state.eta[: data.layout.num_rows]}
 
@@ -65,7 +65,7 @@ def draw_chain(
 def draw_chains(
     key: jax.Array,
     spec: ModelSpec,
-    data: GibbsData,
+    data: ModelData,
     *,
     num_chains: int,
     factor_block: int,

@@ -25,8 +25,8 @@ from scipy import stats
 
 from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
+from bayesfm.inference.conjugate.state import ModelData, ModelState, from_sites, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, to_sites
 from bayesfm.likelihoods import Gaussian, Likelihood
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
@@ -38,7 +38,7 @@ from tests.priors import families
 from tests.statistics import ks
 
 type Sites = dict[str, Any]
-type Transition = Callable[..., GibbsState]
+type Transition = Callable[..., ModelState]
 """(key, state, spec, data, factor_block) -> state, like ``sweep``."""
 
 
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
     spec: ModelSpec
     design: Design
     weight: np.ndarray
-    data: GibbsData
+    data: ModelData
     factor_block: int
 
 
@@ -129,7 +129,7 @@ def problem(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout_module, "CHUNK_LENGTHS", (2,))  # less to compile, and several chunks per owner
         layout = jax.tree.map(jnp.asarray, layout_module.build_layout(design, tile=tile, native=native))
-    data = GibbsData(layout, jnp.zeros(layout.num_padded), _padded(jnp.asarray(weight), layout.num_padded))
+    data = ModelData(layout, jnp.zeros(layout.num_padded), _padded(jnp.asarray(weight), layout.num_padded))
     rows = row_data(spec.likelihood, n)
     data = data._replace(rows={name: _padded(x, layout.num_padded, 1.0) for name, x in rows.items()})
     return Problem(spec, design, weight, data, factor_block)
@@ -207,7 +207,7 @@ def _run(
     sites: Sites,
     y: jax.Array,
     spec: ModelSpec,
-    data: GibbsData,
+    data: ModelData,
     num_sweeps: int,
     factor_block: int,
     transition: Transition,
@@ -216,7 +216,7 @@ def _run(
     def chain(key: jax.Array, sites: Sites, y: jax.Array) -> Sites:
         own = data._replace(y=_padded(y, data.y.shape[0]))
 
-        def body(t: jax.Array, state: GibbsState) -> GibbsState:
+        def body(t: jax.Array, state: ModelState) -> ModelState:
             now = jax.random.fold_in(key, jnp.where(one_key, 0, t))
             return transition(now, state, spec, own, factor_block)
 
@@ -252,7 +252,7 @@ def after_sweeps(
     return {name: np.concatenate([batch[name] for batch in out]) for name in out[0]}
 
 
-def engine_sweep(*args: Any) -> GibbsState:
+def engine_sweep(*args: Any) -> ModelState:
     """The sweep as it is; one function, so that it is compiled once per problem."""
     return sweep_module.sweep(*args)
 
@@ -265,7 +265,7 @@ def p_values(
     seed: int = 0,
     transition: Transition = engine_sweep,
     spec: ModelSpec | None = None,
-    data: GibbsData | None = None,
+    data: ModelData | None = None,
     one_key: bool = False,
     optimization: int = 1,
 ) -> dict[str, float]:

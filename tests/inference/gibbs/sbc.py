@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from bayesfm.inference.gibbs.state import GibbsData
+from bayesfm.inference.conjugate.state import ModelData
 from bayesfm.likelihoods import Categorical, Gaussian
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Prior
@@ -132,7 +132,7 @@ def _of_hyper(name: str, x: np.ndarray, prior: Prior, of_w: bool) -> Values:
     compiler_options={"xla_backend_optimization_level": 1},
 )
 def draws_of(
-    keys: jax.Array, y: jax.Array, spec: ModelSpec, data: GibbsData, factor_block: int, warmup: int, thin: int
+    keys: jax.Array, y: jax.Array, spec: ModelSpec, data: ModelData, factor_block: int, warmup: int, thin: int
 ) -> dict[str, jax.Array]:
     """Sites, each of shape (data set, draw, ...), of one chain per data set, started far from the truth."""
 
@@ -144,7 +144,7 @@ def draws_of(
     return jax.vmap(chain)(keys, y)
 
 
-def calibrate(case: Case, num_data_sets: int, data: GibbsData | None = None, seed: int = 0) -> Result:
+def calibrate(case: Case, num_data_sets: int, data: ModelData | None = None, seed: int = 0) -> Result:
     """Run a case; ``data`` may differ from what the data sets are drawn for: that is how bugs are planted."""
     problem, rng = case.problem, np.random.default_rng([2018, seed])
     draw = joint.draw_from_model

@@ -14,9 +14,9 @@ from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
-from bayesfm.inference.gibbs import normal, units
+from bayesfm.inference.conjugate import normal, units
+from bayesfm.inference.conjugate.state import ModelData, from_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, from_sites
 from bayesfm.likelihoods import Gaussian
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
@@ -110,13 +110,13 @@ def users_drawn(
     layout = jax.tree.map(jnp.asarray, build_layout(design, dtype=np.float64))
     y = jnp.pad(jnp.asarray(ratings), (0, layout.num_padded - len(ratings)))
     omega = 1.7 * (jnp.arange(layout.num_padded) < len(ratings))
-    state = from_sites({k: jnp.asarray(x) for k, x in sites.items()}, spec, GibbsData(layout, y, omega))
+    state = from_sites({k: jnp.asarray(x) for k, x in sites.items()}, spec, ModelData(layout, y, omega))
     r = y - sweep_module.linear_predictor(spec.predictor, layout, state.w0, state.theta)
 
     def users(noise: jax.Array) -> jax.Array:
         draw = lambda p, t, *prior_and_noise: normal.draw(p, t, *prior_and_noise[:2], noise[:, None] + 0 * t)  # noqa: E731
         monkeypatch.setattr(units, "draw", draw)
-        theta, _ = sweep_module._sweep_units(
+        theta, _ = sweep_module.sweep_units(
             jax.random.key(0), state, spec, layout, omega, r, spec.predictor.rank
         )
         return theta[0]
@@ -169,13 +169,13 @@ def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: py
             z = jnp.pad(jnp.asarray(y), (0, layout.num_padded - len(y)))
             omega = 1.7 * (jnp.arange(layout.num_padded) < len(y))
             state = from_sites(
-                {k: jnp.asarray(x) for k, x in sites.items()}, spec, GibbsData(layout, z, omega)
+                {k: jnp.asarray(x) for k, x in sites.items()}, spec, ModelData(layout, z, omega)
             )
 
             def run(
                 r: jax.Array, layout: Layout = layout, state: object = state, omega: jax.Array = omega
             ) -> tuple:
-                return sweep_module._sweep_units(
+                return sweep_module.sweep_units(
                     jax.random.key(0), state, spec, layout, omega, r, factor_block
                 )
 

@@ -21,9 +21,9 @@ from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, RowsUnit, TableUnit, Unit
-from bayesfm.inference.gibbs import normal, units
+from bayesfm.inference.conjugate import normal, units
+from bayesfm.inference.conjugate.state import ModelData, from_sites, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, from_sites, to_sites
 from bayesfm.likelihoods import Gaussian
 from bayesfm.model import ModelSpec, numpyro_model
 from bayesfm.predictors import FM
@@ -82,7 +82,7 @@ class Case:
         """One sweep, without the moves that follow the full conditionals (they have their own test)."""
         layout = jax.tree.map(jnp.asarray, build_layout(self.design, dtype=np.float64))
         y, weight = (jnp.pad(jnp.asarray(x), (0, layout.num_padded - len(x))) for x in (self.y, self.weight))
-        data = GibbsData(layout, y, weight)
+        data = ModelData(layout, y, weight)
 
         def draw(
             packed: jax.Array, theta: jax.Array, precision: jax.Array, mean: jax.Array, _: jax.Array

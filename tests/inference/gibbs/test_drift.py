@@ -14,8 +14,8 @@ from jax import lax
 from bayesfm import native
 from bayesfm.design import Block, Design
 from bayesfm.design.layout import build_layout
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state, to_sites
 from bayesfm.model import ModelSpec, default_spec
 from tests.inference.gibbs.chains import data_of
 from tests.keys import quick
@@ -78,20 +78,20 @@ def ratings(n: int) -> Ratings:
     return Ratings(user, item, numbers, y)
 
 
-def on_host(state: GibbsState, data: GibbsData) -> dict[str, np.ndarray]:
+def on_host(state: ModelState, data: ModelData) -> dict[str, np.ndarray]:
     return {name: np.asarray(x) for name, x in to_sites(state, data.layout).items()}
 
 
 @partial(jax.jit, static_argnames="transition", compiler_options={"xla_backend_optimization_level": 1})
 def run(
     key: jax.Array,
-    state: GibbsState,
+    state: ModelState,
     spec: ModelSpec,
-    data: GibbsData,
+    data: ModelData,
     sweeps: tuple[int, int],
     transition: Callable,
-) -> GibbsState:
-    def body(t: jax.Array, state: GibbsState) -> GibbsState:
+) -> ModelState:
+    def body(t: jax.Array, state: ModelState) -> ModelState:
         return transition(jax.random.fold_in(key, t), state, spec, data, RANK)
 
     return lax.fori_loop(*sweeps, body, state)
@@ -140,7 +140,7 @@ def test_without_a_refresh_the_error_grows(monkeypatch: pytest.MonkeyPatch) -> N
     """The test above can fail: eta carried from sweep to sweep."""
     carried: list[jax.Array] = []
 
-    def transition(key: jax.Array, state: GibbsState, *args: Any) -> GibbsState:
+    def transition(key: jax.Array, state: ModelState, *args: Any) -> ModelState:
         carried.append(state.eta)
         return sweep_module.sweep(key, state, *args)
 
@@ -160,10 +160,10 @@ def test_the_residual_after_the_units(max_fields: int) -> None:
     state = initial_state(quick(jax.random.key(1)), spec, data)
 
     @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
-    def units(state: GibbsState) -> Any:
+    def units(state: ModelState) -> Any:
         eta = sweep_module.linear_predictor(spec.predictor, data.layout, state.w0, state.theta)
         args = (quick(jax.random.key(2)), state, spec, data.layout, data.weight, data.y - eta, RANK)
-        return sweep_module._sweep_units(*args)
+        return sweep_module.sweep_units(*args)
 
     theta, r = units(state)
     before, after = on_host(state, data), on_host(state._replace(theta=theta), data)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfm.inference.conjugate.linear_predictor import linear_predictor
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state
 from bayesfm.inference.gibbs import interweave as module
-from bayesfm.inference.gibbs.linear_predictor import linear_predictor
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state
 from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, Likelihood, OrdinalProbit
 from bayesfm.model import ModelSpec
 from bayesfm.priors import HalfT, Horseshoe, Intercept, NormalGamma, Prior
@@ -21,25 +21,25 @@ from tests.statistics import alarms, assert_no_alarm
 
 
 def weave(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+) -> ModelState:
     return module.interweave(key, with_eta(state, spec, data), spec, data.layout, density(state, spec, data))
 
 
 def rescale(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+) -> ModelState:
     return module.rescale_eta(key, with_eta(state, spec, data), spec, data.layout, density(state, spec, data))
 
 
-def density(state: GibbsState, spec: ModelSpec, data: GibbsData) -> module.RowDensity:
+def density(state: ModelState, spec: ModelSpec, data: ModelData) -> module.RowDensity:
     return lambda eta: spec.likelihood.log_density(data.observed, eta, state.params)
 
 
 MOVES = {"interweave": weave, "rescale_eta": rescale}
 
 
-def with_eta(state: GibbsState, spec: ModelSpec, data: GibbsData) -> GibbsState:
+def with_eta(state: ModelState, spec: ModelSpec, data: ModelData) -> ModelState:
     return state._replace(eta=linear_predictor(spec.predictor, data.layout, state.w0, state.theta))
 
 
@@ -47,7 +47,7 @@ def with_prior(problem: joint.Problem, prior: Prior | None) -> joint.Problem:
     return problem if prior is None else problem._replace(spec=replace(problem.spec, prior_w=prior))
 
 
-def some_state(spec: ModelSpec, data: GibbsData) -> GibbsState:
+def some_state(spec: ModelSpec, data: ModelData) -> ModelState:
     state = initial_state(jax.random.key(0), spec, data)
     keys = jax.random.split(jax.random.key(2), len(state.theta))
     theta = tuple(jax.random.normal(k, t.shape, t.dtype) for k, t in zip(keys, state.theta, strict=True))
@@ -91,8 +91,8 @@ def test_a_move_leaves_the_joint_distribution(
 
 
 def _wrong_sign(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, block: int
+) -> ModelState:
     """w and eta go one way, mu and sigma the other."""
     moved = weave(key, state, spec, data, block)
     hyper = {name: 2 * state.hyper_w[name] - moved.hyper_w[name] for name in ("mu",)}
@@ -100,27 +100,27 @@ def _wrong_sign(
 
 
 def _w_left_behind(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, block: int
+) -> ModelState:
     return weave(key, state, spec, data, block)._replace(theta=state.theta)
 
 
 def _prior_of_w0_forgotten(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, block: int
+) -> ModelState:
     assert spec.intercept is not None
     return weave(key, state, replace(spec, intercept=Intercept(0.3, 1e-3)), data, block)
 
 
 def _other_prior_of_the_scale(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, block: int
+) -> ModelState:
     return rescale(key, state, replace(spec, prior_w=NormalGamma(12.0, 12.0, 2.0, 0.2)), data, block)
 
 
 def _scale_of_w_left_behind(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, block: int
+) -> ModelState:
     return rescale(key, state, spec, data, block)._replace(hyper_w=state.hyper_w)
 
 

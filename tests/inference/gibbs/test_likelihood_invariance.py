@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bayesfm import native
+from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.inference.gibbs import moves
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsState
 from bayesfm.likelihoods import (
     BernoulliLogit,
     BernoulliProbit,
@@ -204,7 +204,7 @@ def shift_always_accepted(patch: pytest.MonkeyPatch) -> None:
     """The prior of the cut-points ignored by the move."""
     move = moves.shift_cutpoints
 
-    def wrong(*args: Any) -> GibbsState:
+    def wrong(*args: Any) -> ModelState:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(OrdinalProbit, "log_prior", lambda self, params: jnp.zeros(()))
             return move(*args)

@@ -12,8 +12,8 @@ import pytest
 
 from bayesfm.design import Block, Design, design_from_matrix
 from bayesfm.design.layout import build_layout
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state
 from bayesfm.inference.gibbs import moves
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state
 from bayesfm.inference.gibbs.sweep import linear_predictor
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Horseshoe, MultiplicativeGamma
@@ -30,14 +30,14 @@ def problem(kind: str = "fields") -> joint.Problem:
 
 def transition(move: Callable) -> Callable:
     def run(
-        key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-    ) -> GibbsState:
+        key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+    ) -> ModelState:
         return move(key, state, spec, data.layout)
 
     return run
 
 
-def distance(a: GibbsState, b: GibbsState) -> float:
+def distance(a: ModelState, b: ModelState) -> float:
     return max(float(jnp.max(jnp.abs(x - y))) for x, y in zip(a.theta, b.theta, strict=True))
 
 
@@ -54,7 +54,7 @@ def test_eta_stays_and_parameters_move(name: str) -> None:
     assert distance(state, moved) > 1e-3
 
 
-def joint_state(spec: ModelSpec, data: GibbsData) -> GibbsState:
+def joint_state(spec: ModelSpec, data: ModelData) -> ModelState:
     state = initial_state(jax.random.key(0), spec, data)
     keys = jax.random.split(jax.random.key(2), len(state.theta))
     theta = tuple(jax.random.normal(k, t.shape, t.dtype) for k, t in zip(keys, state.theta, strict=True))
@@ -95,18 +95,18 @@ def test_a_move_for_another_prior_is_caught(name: str, change: Callable[[ModelSp
     assert alarms(joint.p_values(problem(), 20_000, 10, transition=transition(MOVES[name]), spec=spec))
 
 
-def _mean_left_behind(key: jax.Array, state: GibbsState, spec: ModelSpec, layout: object) -> GibbsState:
+def _mean_left_behind(key: jax.Array, state: ModelState, spec: ModelSpec, layout: object) -> ModelState:
     moved = moves.shift_w(key, state, spec, layout)  # type: ignore[arg-type]
     return moved._replace(hyper_w=state.hyper_w)
 
 
-def _w_not_paid(key: jax.Array, state: GibbsState, spec: ModelSpec, layout: object) -> GibbsState:
+def _w_not_paid(key: jax.Array, state: ModelState, spec: ModelSpec, layout: object) -> ModelState:
     moved = moves.shift_v(key, state, spec, layout)  # type: ignore[arg-type]
     theta = tuple(t.at[0].set(old[0]) for t, old in zip(moved.theta, state.theta, strict=True))
     return moved._replace(theta=theta)
 
 
-def _jacobian_forgotten(key: jax.Array, state: GibbsState, spec: ModelSpec, layout: object) -> GibbsState:
+def _jacobian_forgotten(key: jax.Array, state: ModelState, spec: ModelSpec, layout: object) -> ModelState:
     """lambda stays behind, as if the scale of v did not matter to it."""
     moved = moves.rescale(key, state, spec, layout)  # type: ignore[arg-type]
     return moved._replace(hyper_v={**moved.hyper_v, "lambda": state.hyper_v["lambda"]})

@@ -12,9 +12,10 @@ import pytest
 from jax import lax
 
 from bayesfm.design import layout as layout_module
+from bayesfm.inference.conjugate import sweep_units as visits
+from bayesfm.inference.conjugate import units
+from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs import units
-from bayesfm.inference.gibbs.state import GibbsState
 from bayesfm.likelihoods import Gaussian
 from bayesfm.predictors import FM
 from bayesfm.priors import Features, NormalGamma
@@ -121,7 +122,7 @@ def mu_variance_for_sd(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Ove
 def hyper_one_sweep_late(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     """theta is drawn given the hyperparameters of the sweep before the last; twelve sweeps in a row."""
 
-    def transition(key: jax.Array, state: GibbsState, *args: Any) -> GibbsState:
+    def transition(key: jax.Array, state: ModelState, *args: Any) -> ModelState:
         def body(carry: Any, key: jax.Array) -> Any:
             state, (hyper_w, hyper_v) = carry
             after = sweep_module.sweep(key, state._replace(hyper_w=hyper_w, hyper_v=hyper_v), *args)
@@ -146,18 +147,18 @@ def weight_ignored_in_alpha(patch: pytest.MonkeyPatch, problem: joint.Problem) -
 
 
 def residual_not_moved_by_w0(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
-    sweep_units, before = sweep_module._sweep_units, []
+    sweep_units, before = sweep_module.sweep_units, []
 
     def changed(
-        key: Any, state: GibbsState, spec: Any, layout: Any, omega: Any, r: jax.Array, block: int
+        key: Any, state: ModelState, spec: Any, layout: Any, omega: Any, r: jax.Array, block: int
     ) -> Any:
         return sweep_units(key, state, spec, layout, omega, r + (state.w0 - before[-1]), block)
 
-    def transition(key: jax.Array, state: GibbsState, *args: Any) -> GibbsState:
+    def transition(key: jax.Array, state: ModelState, *args: Any) -> ModelState:
         before.append(state.w0)
         return sweep_module.sweep(key, state, *args)
 
-    patch.setattr(sweep_module, "_sweep_units", changed)
+    patch.setattr(sweep_module, "sweep_units", changed)
     return {"transition": transition}
 
 
@@ -165,13 +166,13 @@ def residual_not_moved_by_w0(patch: pytest.MonkeyPatch, problem: joint.Problem) 
 
 
 def prior_mean_ignored(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
-    prior_of_unit = sweep_module.prior_of_unit
+    prior_of_unit = visits.prior_of_unit
 
     def changed(*args: Any) -> Any:
         prior = prior_of_unit(*args)
         return prior._replace(mean=jnp.zeros_like(prior.mean))
 
-    patch.setattr(sweep_module, "prior_of_unit", changed)
+    patch.setattr(visits, "prior_of_unit", changed)
     return {"transition": retraced()}
 
 
@@ -196,23 +197,23 @@ def own_contribution_not_put_back(patch: pytest.MonkeyPatch, problem: joint.Prob
 
 
 def residual_not_moved_by_theta(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
-    patch.setattr(units, "_move_residual", lambda rows, h, moved, r: r)
+    patch.setattr(units, "move_residual", lambda rows, h, moved, r: r)
     return {"transition": retraced()}
 
 
 def factors_of_others_stale(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     """The second unit sees the first one's factors as they were before the first was drawn."""
-    factors_of, first = sweep_module.summary_of, {}
+    factors_of, first = visits.summary_of, {}
 
     def changed(predictor: Any, unit: Any, theta: Any, layout: Any) -> jax.Array:
         first.setdefault(id(unit), factors_of(predictor, unit, theta, layout))
         return first[id(unit)]
 
-    def transition(*args: Any) -> GibbsState:
+    def transition(*args: Any) -> ModelState:
         first.clear()
         return sweep_module.sweep(*args)
 
-    patch.setattr(sweep_module, "summary_of", changed)
+    patch.setattr(visits, "summary_of", changed)
     return {"transition": transition}
 
 
@@ -220,7 +221,7 @@ def one_key_for_all_normals(patch: pytest.MonkeyPatch, problem: joint.Problem) -
     """Every normal of a sweep from one key: the noise of one unit is that of the next."""
     normal, current = jax.random.normal, []
 
-    def transition(key: jax.Array, *args: Any) -> GibbsState:
+    def transition(key: jax.Array, *args: Any) -> ModelState:
         current.append(key)
         return sweep_module.sweep(key, *args)
 
@@ -230,12 +231,12 @@ def one_key_for_all_normals(patch: pytest.MonkeyPatch, problem: joint.Problem) -
 
 def patch_steps(patch: pytest.MonkeyPatch, change: Callable[..., Any]) -> Overrides:
     """Change what the step of a colour does; its carry begins with theta of the unit's features."""
-    scan_steps = units._scan_steps
+    scan_steps = units.scan_steps
 
     def changed(key: Any, step: Callable, carry: Any, steps: Any) -> Any:
         return scan_steps(key, lambda carry, xs: change(step, carry, xs), carry, steps)
 
-    patch.setattr(units, "_scan_steps", changed)
+    patch.setattr(units, "scan_steps", changed)
     return {"transition": retraced()}
 
 

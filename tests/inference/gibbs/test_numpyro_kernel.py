@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpyro.infer import MCMC
 
+from bayesfm.inference.conjugate.state import from_sites, to_sites
 from bayesfm.inference.gibbs.numpyro_kernel import FMGibbs
 from bayesfm.inference.gibbs.run import gibbs_kernel
-from bayesfm.inference.gibbs.state import from_sites, to_sites
 from bayesfm.model import default_spec
 from tests.inference.test_chains import ratings
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state
 from bayesfm.inference.gibbs import rotation
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, initial_state
 from bayesfm.model import ModelSpec
 from bayesfm.priors import HalfT, MultiplicativeGamma, NormalGamma
 from tests.inference.gibbs import joint
@@ -23,17 +23,17 @@ def problem(kind: str) -> joint.Problem:
 
 
 def rotate_and_draw(
-    key: jax.Array, state: GibbsState, spec: ModelSpec, data: GibbsData, factor_block: int
-) -> GibbsState:
+    key: jax.Array, state: ModelState, spec: ModelSpec, data: ModelData, factor_block: int
+) -> ModelState:
     """The rotation, and the hyperparameters that are integrated out in it."""
     key_turn, key_hyper = jax.random.split(key)
     theta = rotation.rotate(key_turn, state.theta, spec, data.layout)
-    moments = sweep_module._group_moments(data.layout, theta)
-    features = sweep_module._features(data.layout, theta, moments, of_w=False)
+    moments = sweep_module.group_moments(data.layout, theta)
+    features = sweep_module.features_of(data.layout, theta, moments, of_w=False)
     return state._replace(theta=theta, hyper_v=spec.prior_v.update(key_hyper, state.hyper_v, features))
 
 
-def some_state(spec: ModelSpec, data: GibbsData) -> GibbsState:
+def some_state(spec: ModelSpec, data: ModelData) -> ModelState:
     state = initial_state(jax.random.key(0), spec, data)
     keys = jax.random.split(jax.random.key(2), len(state.theta))
     theta = tuple(jax.random.normal(k, t.shape, t.dtype) for k, t in zip(keys, state.theta, strict=True))

@@ -13,9 +13,9 @@ from bayesfm import native
 from bayesfm.design import Design
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout, Unit
-from bayesfm.inference.gibbs import normal, units
+from bayesfm.inference.conjugate import normal, units
+from bayesfm.inference.conjugate.state import ModelData, ModelState, from_sites, initial_state, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
-from bayesfm.inference.gibbs.state import GibbsData, GibbsState, from_sites, initial_state, to_sites
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from tests import designs, reference
@@ -83,10 +83,10 @@ def padded(x: np.ndarray, layout: Layout) -> jnp.ndarray:
     return jnp.asarray(np.pad(x, (0, layout.num_padded - len(x))))
 
 
-def state_of(case: Case) -> GibbsState:
+def state_of(case: Case) -> ModelState:
     zeros = padded(np.zeros(case.design.num_rows), case.layout)
     sites = {name: jnp.asarray(x) for name, x in case.sites.items()}
-    return from_sites(sites, case.spec, GibbsData(case.layout, zeros, zeros))
+    return from_sites(sites, case.spec, ModelData(case.layout, zeros, zeros))
 
 
 def fixed_noise(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
@@ -110,7 +110,7 @@ def swept(case: Case, factor_block: int) -> tuple[np.ndarray, np.ndarray]:
 
         def run(layout: Layout, omega: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
             eta = sweep_module.linear_predictor(case.spec.predictor, layout, state.w0, state.theta)
-            theta, r = sweep_module._sweep_units(
+            theta, r = sweep_module.sweep_units(
                 jax.random.key(0), state, case.spec, layout, omega, z - eta, factor_block
             )
             return jnp.concatenate(theta, axis=1)[:, layout.place], r
@@ -226,12 +226,12 @@ def test_sites_and_states_are_inverse() -> None:
         np.testing.assert_array_equal(sites[name], np.asarray(x, np.float32))
 
 
-def whole_sweep(case: Case) -> GibbsState:
-    data = GibbsData(
+def whole_sweep(case: Case) -> ModelState:
+    data = ModelData(
         on_device(case.layout), padded(case.z, case.layout), padded(np.sign(case.omega), case.layout)
     )
 
-    def run(key: jax.Array) -> GibbsState:
+    def run(key: jax.Array) -> ModelState:
         start, now = jax.random.split(key)
         return sweep_module.sweep(now, initial_state(start, case.spec, data), case.spec, data, 2)
 
@@ -245,12 +245,12 @@ def test_no_key_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         state = whole_sweep(case)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
-    units_swept = sweep_module._sweep_units
+    units_swept = sweep_module.sweep_units
 
     def swept_twice(key: jax.Array, *args: Any) -> Any:
         units_swept(key, *args)
         return units_swept(key, *args)
 
-    monkeypatch.setattr(sweep_module, "_sweep_units", swept_twice)
+    monkeypatch.setattr(sweep_module, "sweep_units", swept_twice)
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         whole_sweep(case)

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, Unit
-from bayesfm.inference.gibbs import compiled
+from bayesfm.inference.conjugate import compiled
 from bayesfm.predictors import FM
 
 __all__ = ["codes_of", "linear_predictor", "summary_of"]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesfm.inference.gibbs import normal
-from bayesfm.inference.gibbs.normal import draw, information, pack, sum_by_owner, unpack
+from bayesfm.inference.conjugate import normal
+from bayesfm.inference.conjugate.normal import draw, information, pack, sum_by_owner, unpack
 from tests.statistics import assert_no_alarm, named, z_test
 
 DIMENSIONS = [1, 2, 5]

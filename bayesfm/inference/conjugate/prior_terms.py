@@ -6,15 +6,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesfm.design.units import Layout, Unit
-from bayesfm.inference.gibbs.blocks import GroupPrior, UnitPrior
-from bayesfm.inference.gibbs.state import GibbsState
+from bayesfm.inference.conjugate.blocks import GroupPrior, UnitPrior
+from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper, Prior, of_features
 
 __all__ = ["prior_of_unit", "prior_of_w", "priors_of_units"]
 
 
-def prior_of_unit(spec: ModelSpec, state: GibbsState, layout: Layout, unit: Unit) -> UnitPrior:
+def prior_of_unit(spec: ModelSpec, state: ModelState, layout: Layout, unit: Unit) -> UnitPrior:
     """Of (w_j, v_j), features in the last axis."""
     w = _of_unit(spec.prior_w, state.hyper_w, layout, unit)
     v = _of_unit(spec.prior_v, state.hyper_v, layout, unit, (spec.predictor.rank,))
@@ -22,13 +22,13 @@ def prior_of_unit(spec: ModelSpec, state: GibbsState, layout: Layout, unit: Unit
 
 
 def prior_of_w(
-    spec: ModelSpec, state: GibbsState, layout: Layout, unit: Unit
+    spec: ModelSpec, state: ModelState, layout: Layout, unit: Unit
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """Precision and mean of w of a unit's features."""
     return _of_unit(spec.prior_w, state.hyper_w, layout, unit)
 
 
-def priors_of_units(spec: ModelSpec, state: GibbsState, layout: Layout) -> list[GroupPrior]:
+def priors_of_units(spec: ModelSpec, state: ModelState, layout: Layout) -> list[GroupPrior]:
     """For the compiled kernels, which look a feature's prior up by a number: its group, or the feature itself."""
     if spec.prior_w.local_names or spec.prior_v.local_names:
         numbers = [jnp.arange(unit.group.shape[0], dtype=jnp.int32) for unit in layout.units]

@@ -1,4 +1,4 @@
-"""What a Gibbs chain carries, and what it reads."""
+"""What a sweep carries, and what it reads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper, Sizes
 
-__all__ = ["GibbsData", "GibbsState", "from_sites", "initial_state", "start_sd", "to_sites"]
+__all__ = ["ModelData", "ModelState", "from_sites", "initial_state", "start_sd", "to_sites"]
 
 
-class GibbsData(NamedTuple):
-    """What a chain reads: the layout on the device, the response and weights padded to its rows.
+class ModelData(NamedTuple):
+    """What a sweep reads: the layout on the device, the response and weights padded to its rows.
 
     ``rows`` is the likelihood's row data, ``start_sd`` the standard deviation of v at the start of a chain.
     """
@@ -37,8 +37,8 @@ class GibbsData(NamedTuple):
         return Observed(self.y, self.weight, self.rows)
 
 
-class GibbsState(NamedTuple):
-    """What a chain carries. ``eta`` is a cache: every sweep computes it anew from the parameters.
+class ModelState(NamedTuple):
+    """What a sweep carries. ``eta`` is a cache: every sweep computes it anew from the parameters.
 
     ``theta`` holds one (K, m) array per unit of the layout, rows w, v_1, ..., v_k. Hyperparameters that belong to
     features are in the order of the design. Where a likelihood has several linear predictors, everything but ``params``
@@ -71,7 +71,7 @@ def start_sd(design: Design, spread: float, rank: int) -> float:
     return (0.01 * spread**2 / (max(rank, 1) * pairs)) ** 0.25 if pairs > 0 else 0.1 * spread**0.5
 
 
-def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
+def initial_state(key: Key[Array, ""], spec: ModelSpec, data: ModelData) -> ModelState:
     """Start of a chain: w = 0, small random v, so that chains differ and no factor starts at the saddle v = 0."""
     outputs, dtype = spec.likelihood.outputs, data.y.dtype
     start = partial(_initial_output, spec=spec, data=data)
@@ -80,7 +80,7 @@ def initial_state(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gibb
     return state._replace(params=params)
 
 
-def _initial_output(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> GibbsState:
+def _initial_output(key: Key[Array, ""], spec: ModelSpec, data: ModelData) -> ModelState:
     """Of one linear predictor."""
     layout, dtype = data.layout, data.y.dtype
     k, G, p = spec.predictor.rank, layout.num_groups, layout.place.shape[0]
@@ -89,7 +89,7 @@ def _initial_output(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gi
         v = data.start_sd * jax.random.normal(sub, (k, unit.features.shape[0]), dtype)
         theta.append(jnp.concatenate([jnp.zeros_like(v, shape=(1, v.shape[1])), v]))
     cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)  # noqa: E731
-    return GibbsState(
+    return ModelState(
         w0=jnp.asarray(0.0 if spec.intercept is None else spec.intercept.mean, dtype),
         theta=tuple(theta),
         hyper_w=cast(spec.prior_w.initial(Sizes(G, p))),
@@ -99,7 +99,7 @@ def _initial_output(key: Key[Array, ""], spec: ModelSpec, data: GibbsData) -> Gi
     )
 
 
-def to_sites(state: GibbsState, layout: Layout) -> dict[str, Array]:
+def to_sites(state: ModelState, layout: Layout) -> dict[str, Array]:
     """Named sites of a state, features in the design's order (see ``model.site_dims``)."""
     theta = jnp.concatenate(state.theta, axis=-1)[..., layout.place]
     hyper = {f"{name}_w": x for name, x in state.hyper_w.items()}
@@ -107,11 +107,11 @@ def to_sites(state: GibbsState, layout: Layout) -> dict[str, Array]:
     return {"w0": state.w0, **state.params, **hyper, "w": theta[..., 0, :], "v": theta[..., 1:, :].mT}
 
 
-def from_sites(sites: dict[str, Array], spec: ModelSpec, data: GibbsData) -> GibbsState:
+def from_sites(sites: dict[str, Array], spec: ModelSpec, data: ModelData) -> ModelState:
     """State with the given sites; inverse of :func:`to_sites`."""
     outputs = spec.likelihood.outputs
     theta = jnp.concatenate([sites["w"][..., None, :], sites["v"].mT], axis=-2)
-    return GibbsState(
+    return ModelState(
         w0=sites.get("w0", jnp.zeros_like(data.y, shape=outputs)),
         theta=tuple(theta[..., unit.features] for unit in data.layout.units),
         hyper_w={name: sites[f"{name}_w"] for name in spec.prior_w.hyper_names()},

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from bayesfm.sums import inner
 
-__all__ = ["draw", "information", "pack", "sum_by_owner", "unpack"]
+__all__ = ["diagonal", "draw", "information", "pack", "pivot_floor", "sum_by_owner", "unpack"]
 
 UNROLLED = 17
 """Up to this D the factorisation is unrolled over lanes; above, LAPACK (or cuSOLVER) takes one system at a time."""
@@ -136,12 +136,13 @@ def _equations(
     return G + jnp.eye(theta.shape[0], dtype=G.dtype)[:, :, None] * precision[:, None], b + precision * mean
 
 
-def _diagonal(P: Float[Array, "D D J"]) -> Float[Array, "D J"]:
+def diagonal(P: Float[Array, "D D J"]) -> Float[Array, "D J"]:
+    """Diagonals of matrices side by side."""
     i = np.arange(P.shape[0])
     return P[i, i]
 
 
-def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D *E J"]) -> Float[Array, "D J"]:
+def pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D *E J"]) -> Float[Array, "D J"]:
     """A lower bound of the pivots, which rounding alone can cross.
 
     P - Lambda is positive semidefinite, so no pivot (a Schur complement of P) is below its prior precision. Where the
@@ -152,7 +153,7 @@ def _pivot_floor(P: Float[Array, "D D J"], precision: Float[Array, "D *E J"]) ->
     ----------
     Higham (2002), Accuracy and stability of numerical algorithms, 2nd ed., section 10.1.
     """
-    rounding = 4 * jnp.finfo(P.dtype).eps * _diagonal(P)
+    rounding = 4 * jnp.finfo(P.dtype).eps * diagonal(P)
     return rounding if precision.ndim == 3 else jnp.maximum(precision, rounding)
 
 
@@ -163,7 +164,7 @@ def _draw_unrolled(packed: Array, theta: Array, precision: Array, mean: Array, n
     """
     D = theta.shape[0]
     P, b = _equations(packed, theta, precision, mean)
-    floor = _pivot_floor(P, precision)
+    floor = pivot_floor(P, precision)
     M = jnp.concatenate([P, b[None]])  # (D + 1, D, J): rows 0..D-1 of P, then b'
     columns = []
     for i in range(D):
@@ -185,7 +186,7 @@ def _draw_lapack(packed: Array, theta: Array, precision: Array, mean: Array, noi
     P, b = _equations(packed, theta, precision, mean)
     # LAPACK's pivots cannot be bounded from within; raising the diagonal by its own rounding does the same.
     P = P + jnp.eye(P.shape[0], dtype=P.dtype)[:, :, None] * (
-        P.shape[0] * jnp.finfo(P.dtype).eps * _diagonal(P)
+        P.shape[0] * jnp.finfo(P.dtype).eps * diagonal(P)
     )
     L = lax.linalg.cholesky(jnp.transpose(P, (2, 0, 1)), symmetrize_input=False)
     y = lax.linalg.triangular_solve(L, b.T[..., None], left_side=True, lower=True)

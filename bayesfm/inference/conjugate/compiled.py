@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from bayesfm import native
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
-from bayesfm.inference.gibbs.blocks import FactorBlocks, GroupPrior
+from bayesfm.inference.conjugate.blocks import FactorBlocks, GroupPrior
+from bayesfm.inference.conjugate.noise import MaybeKey, at, split, standard_normal
 
 __all__ = ["group_moments", "linear_predictor", "sweep_units"]
 
@@ -50,7 +50,7 @@ def linear_predictor(
 
 
 def sweep_units(
-    key: Key[Array, ""],
+    key: MaybeKey,
     layout: Layout,
     blocks: FactorBlocks,
     theta: Sequence[Float[Array, "K m"]],
@@ -61,8 +61,9 @@ def sweep_units(
     """Draw theta of every unit in turn; return it with the residual z - eta brought up to date."""
     thetas, units = list(theta), layout.units
     tables = [_summary(unit, own).Q for unit, own in zip(units, thetas, strict=True)]
-    for i, (sub, unit) in enumerate(zip(jax.random.split(key, len(units)), units, strict=True)):
-        prior = priors[i]
+    keys = split(key, len(units))
+    for i, unit in enumerate(units):
+        sub, prior = at(keys, i), priors[i]
         rest = [j for j in range(len(units)) if j != i]
         data = Data(omega, [tables[j] for j in rest])
         if isinstance(unit, FieldUnit):
@@ -77,7 +78,7 @@ def sweep_units(
 
 
 def update_field(
-    key: Key[Array, ""],
+    key: MaybeKey,
     unit: FieldUnit,
     blocks: FactorBlocks,
     theta: Float[Array, "K m"],
@@ -89,10 +90,10 @@ def update_field(
     rows = unit.sorted
     assert rows is not None
 
-    def body(key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def body(key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
         theta, r = carry
         own, block, tables = blocks.take(theta, s), prior.block(blocks, s), data.block(blocks, s)
-        noise = native.standard_normal(key, own.shape, own.dtype)
+        noise = standard_normal(key, own, use_native=True)
         codes = _all_codes(rows.codes, rows.row)
         new, r = native.update_field(
             rows.ptr, rows.row, data.omega, r, block.group, *block.arrays, noise, own, tables, codes
@@ -103,7 +104,7 @@ def update_field(
 
 
 def update_table(
-    key: Key[Array, ""],
+    key: MaybeKey,
     unit: TableUnit,
     blocks: FactorBlocks,
     theta: Float[Array, "K p"],
@@ -119,13 +120,13 @@ def update_table(
     Q = _summary(unit, theta).Q[:-1, : theta.shape[0] - 1].T
 
     def body(
-        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+        key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r = carry
         tables, codes = data.block(blocks, s), _all_codes(rows.codes, rows.row)
         information = native.row_information(*near, data.omega, r, blocks.size + 1, tables, codes)
         own, block = blocks.take(theta, s), prior.block(blocks, s)
-        noise = native.standard_normal(key, own.shape, own.dtype)
+        noise = standard_normal(key, own, use_native=True)
         q = lax.dynamic_slice_in_dim(Q, s, blocks.size)
         new, moved = native.update_table(
             columns.ptr, columns.row, columns.value, information, q, block.group, *block.arrays, noise, own
@@ -138,7 +139,7 @@ def update_table(
 
 
 def update_rows(
-    key: Key[Array, ""],
+    key: MaybeKey,
     unit: RowsUnit,
     blocks: FactorBlocks,
     theta: Float[Array, "K p"],
@@ -153,11 +154,11 @@ def update_rows(
     columns = entries.columns
 
     def body(
-        key: Key[Array, ""], s: Int[Array, ""], carry: tuple[Array, Array, Array]
+        key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array, Array]
     ) -> tuple[Array, Array, Array]:
         theta, Q, r = carry
         own, block, q = blocks.take(theta, s), prior.block(blocks, s), _block_of_table(Q, blocks, s)
-        noise = native.standard_normal(key, own.shape, own.dtype)
+        noise = standard_normal(key, own, use_native=True)
         matrix = columns.ptr, columns.row, columns.value, entries.ends
         new, r, q = native.update_columns(*matrix, omega, r, q, block.group, *block.arrays, noise, own)
         if blocks.number == 1:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
+
+from bayesfm.inference.conjugate.noise import MaybeKey, at, split
 
 __all__ = ["AtRows", "FactorBlocks", "GroupPrior", "OtherFactors", "UnitPrior"]
 
@@ -66,14 +68,12 @@ class FactorBlocks(NamedTuple):
         """Inverse of :meth:`take`."""
         return lax.dynamic_update_slice_in_dim(x.at[0].set(block[0]), block[1:], s + 1, 0)
 
-    def run[S](
-        self, key: Key[Array, ""], body: Callable[[Key[Array, ""], Int[Array, ""], S], S], carry: S
-    ) -> S:
+    def run[S](self, key: MaybeKey, body: Callable[[MaybeKey, Int[Array, ""], S], S], carry: S) -> S:
         """Fold ``body`` over the blocks, each with a key of its own."""
-        keys = jax.random.split(key, self.number)
+        keys = split(key, self.number)
         if self.number == 1:
-            return body(keys[0], jnp.asarray(0), carry)
-        return lax.fori_loop(0, self.number, lambda i, c: body(keys[i], self.start(i), c), carry)
+            return body(at(keys, 0), jnp.asarray(0), carry)
+        return lax.fori_loop(0, self.number, lambda i, c: body(at(keys, i), self.start(i), c), carry)
 
 
 class UnitPrior(NamedTuple):
