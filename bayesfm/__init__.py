@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     )
     from bayesfm.diagnostics import ConvergenceWarning, summary
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
+    from bayesfm.inference.ascent import AscentOptions
     from bayesfm.inference.chains import ChainOptions
     from bayesfm.inference.engines import nuts
     from bayesfm.inference.gibbs.run import gibbs
+    from bayesfm.inference.modes import find_map, laplace
+    from bayesfm.inference.vi.run import cavi
     from bayesfm.likelihoods import (
         BernoulliLogit,
         BernoulliProbit,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FM",
+    "AscentOptions",
     "BernoulliLogit",
     "BernoulliProbit",
     "BinomialLogit",
@@ -88,9 +92,12 @@ __all__ = [
     "TableEncoder",
     "__version__",
     "align",
+    "cavi",
     "default_spec",
     "design_from_matrix",
+    "find_map",
     "gibbs",
+    "laplace",
     "load",
     "nuts",
     "read_libfm",
@@ -113,9 +120,12 @@ _MODULES = {
     "alignment": ("align",),
     "diagnostics": ("ConvergenceWarning", "summary"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
+    "inference.ascent": ("AscentOptions",),
     "inference.chains": ("ChainOptions",),
     "inference.engines": ("nuts",),
     "inference.gibbs.run": ("gibbs",),
+    "inference.modes": ("find_map", "laplace"),
+    "inference.vi.run": ("cavi",),
     "likelihoods": (
         "BernoulliLogit",
         "BernoulliProbit",

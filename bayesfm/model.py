@@ -42,6 +42,7 @@ __all__ = [
     "ModelSpec",
     "default_spec",
     "log_joint",
+    "log_prior_of_features",
     "numpyro_model",
     "part_from_dict",
     "part_to_dict",
@@ -307,12 +308,35 @@ def log_joint(
     lp = log_likelihood + spec.likelihood.log_prior(params)
     if not spec.likelihood.outputs:
         return _add_log_prior(lp, spec, groups, sites)
-    own = {name: x for name, x in sites.items() if name in site_dims(spec) and name not in params}
+    own = _of_outputs(spec, sites)
     return lp + jnp.sum(jax.vmap(partial(_add_log_prior, jnp.zeros(()), spec, groups))(own))
 
 
+def log_prior_of_features(
+    spec: ModelSpec, groups: Int[Array, " p"], sites: Mapping[str, Array]
+) -> Float[Array, ""]:
+    """log p(w0) + log p(w | hyper) + log p(v | hyper): what of the joint density depends on them, but for the rows."""
+    of_output = partial(_add_log_prior, jnp.zeros(()), spec, groups, with_hyper=False)
+    return (
+        jnp.sum(jax.vmap(of_output)(_of_outputs(spec, sites)))
+        if spec.likelihood.outputs
+        else of_output(sites)
+    )
+
+
+def _of_outputs(spec: ModelSpec, sites: Mapping[str, Array]) -> dict[str, Array]:
+    """The sites that every linear predictor has for itself."""
+    shared = spec.likelihood.dims
+    return {name: x for name, x in sites.items() if name in site_dims(spec) and name not in shared}
+
+
 def _add_log_prior(
-    lp: Float[Array, ""], spec: ModelSpec, groups: Int[Array, " p"], sites: Mapping[str, Array]
+    lp: Float[Array, ""],
+    spec: ModelSpec,
+    groups: Int[Array, " p"],
+    sites: Mapping[str, Array],
+    *,
+    with_hyper: bool = True,
 ) -> Float[Array, ""]:
     """With the log prior density of the parameters of one linear predictor."""
     if spec.intercept is not None:
@@ -320,6 +344,6 @@ def _add_log_prior(
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
         if sites[x].size:
             hyper: Hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
-            lp += prior.log_hyper(hyper)
+            lp += prior.log_hyper(hyper) if with_hyper else 0.0
             lp += jnp.sum(prior.distribution(of_features(prior, hyper, groups)).log_prob(sites[x]))
     return lp

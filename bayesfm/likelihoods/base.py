@@ -9,9 +9,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, biject_to
 
+from bayesfm.likelihoods.newton import newton_ascent
 from bayesfm.sums import total
 
 __all__ = ["Likelihood", "Observed", "Params", "RowData", "check_row_data"]
@@ -51,6 +53,9 @@ class Likelihood(ABC):
 
     output_dims: ClassVar[tuple[str, ...]] = ()
     """Named dimension of several linear predictors, each with parameters of its own; none where there is one."""
+
+    has_bound: ClassVar[bool] = False
+    """Whether there is an :meth:`expected_log_density`."""
 
     has_moments: ClassVar[bool] = True
     """False where y is no number, so that it has neither mean nor variance."""
@@ -175,6 +180,67 @@ class Likelihood(ABC):
         ``native`` says that compiled kernels may be used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no augmentation")
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Weight times a lower bound of E[log p(y | eta)], eta ~ N(mean, variance): that of the augmentation.
+
+        It is exact for variance 0. Its derivatives are all that coordinate ascent sees of a likelihood: that by the
+        variance is -omega/2, that by the mean omega (z - mean). See docs/math.md, "Bounds".
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no bound that is quadratic in eta")
+
+    def fit(
+        self,
+        observed: Observed,
+        mean: Float[Array, "*L n"],
+        variance: Float[Array, "*L n"],
+        params: Params,
+    ) -> Params:
+        """Parameters under which :meth:`height` is larger: a Newton step uphill on unconstrained scales."""
+        bijections = {name: biject_to(prior.support) for name, prior in self.prior().items()}
+        if not bijections:
+            return params
+        free, of_vector = ravel_pytree({name: b.inv(params[name]) for name, b in bijections.items()})
+
+        def constrained(u: Float[Array, " d"]) -> Params:
+            return {**params, **{name: bijections[name](x) for name, x in of_vector(u).items()}}
+
+        return constrained(
+            newton_ascent(lambda u: self.height(observed, mean, variance, constrained(u)), free)
+        )
+
+    def height(
+        self,
+        observed: Observed,
+        mean: Float[Array, "*L n"],
+        variance: Float[Array, "*L n"],
+        params: Params,
+    ) -> Float[Array, ""]:
+        """What coordinate ascent raises: the expected log likelihood, and the log prior on unconstrained scales.
+
+        Likelihoods without a bound take eta for its mean.
+        """
+        if self.has_bound:
+            of_rows = self.expected_log_density(observed, mean, variance, params)
+        else:
+            of_rows = self.log_density(observed, mean, params)
+        return total(of_rows) + self.log_prior_unconstrained(params)
+
+    def log_prior_unconstrained(self, params: Params) -> Float[Array, ""]:
+        """Log prior density of the parameters' unconstrained coordinates."""
+        out = jnp.zeros(())
+        for name, prior in self.prior().items():
+            bijection = biject_to(prior.support)
+            free = bijection.inv(params[name])
+            jacobian = jnp.sum(bijection.log_abs_det_jacobian(free, params[name]))
+            out += jnp.sum(prior.log_prob(params[name])) + jacobian
+        return out
 
     def others_after(self, eta: Float[Array, "L n"]) -> Float[Array, "L n"]:
         """Of every linear predictor: what those after it come to, as :meth:`pooled` puts it."""

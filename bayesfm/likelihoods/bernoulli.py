@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.special import logit, ndtri
 from bayesfm import native as kernels
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
+from bayesfm.likelihoods.bounds import logistic_bound
 from bayesfm.likelihoods.distributions import BernoulliLogits, Probit
 from bayesfm.likelihoods.response import check_zero_one_weight, share_of_ones
 from bayesfm.random import polya_gamma, truncated_normal
@@ -52,6 +54,7 @@ class BernoulliProbit(Likelihood):
     0.5
     """
 
+    has_bound: ClassVar[bool] = True
     separable = True
 
     def validate(
@@ -93,6 +96,16 @@ class BernoulliProbit(Likelihood):
         lower, upper = jnp.where(y > 0, 0.0, -jnp.inf), jnp.where(y > 0, jnp.inf, 0.0)
         return weight, truncated_normal(key, eta, lower, upper, native=native)
 
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Log Phi at the mean, less variance/2: the latent variable has variance one."""
+        return self.log_density(observed, mean, params) - 0.5 * observed.weight * variance
+
 
 @pytree()
 @dataclass(frozen=True)
@@ -111,6 +124,7 @@ class BernoulliLogit(Likelihood):
     0.5
     """
 
+    has_bound: ClassVar[bool] = True
     separable = True
 
     def validate(
@@ -151,6 +165,17 @@ class BernoulliLogit(Likelihood):
 
         once = jnp.all((weight == 0) | (weight == 1))  # the quick case
         return lax.cond(once, each_row_once, weighted)
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """The bound of the Pólya-Gamma augmentation."""
+        y, weight, _ = observed
+        return weight * logistic_bound(y, jnp.ones_like(y), mean, variance)
 
 
 def polya_gamma_augmentation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,8 @@ from scipy.special import logit
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
-from bayesfm.likelihoods.distributions import BinomialLogits
+from bayesfm.likelihoods.bounds import logistic_bound
+from bayesfm.likelihoods.distributions import BinomialLogits, log_choose
 from bayesfm.likelihoods.response import check_whole_numbers, share_of_ones
 
 __all__ = ["BinomialLogit"]
@@ -37,6 +39,7 @@ class BinomialLogit(Likelihood):
     3.5
     """
 
+    has_bound: ClassVar[bool] = True
     separable = True
 
     @property
@@ -81,3 +84,15 @@ class BinomialLogit(Likelihood):
         trials = rows["trials"]
         kappa = weight * (y - 0.5 * trials)
         return polya_gamma_augmentation(key, weight * trials, kappa, eta, native=native)
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """The bound of the Pólya-Gamma augmentation, for all trials of a row together."""
+        y, weight, rows = observed
+        trials = rows["trials"]
+        return weight * (log_choose(y, trials - y + 1) + logistic_bound(y, trials, mean, variance))

@@ -17,7 +17,8 @@ from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
-from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson
+from bayesfm.likelihoods.bounds import logistic_bound
+from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson, log_choose
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums
 from bayesfm.likelihoods.response import check_whole_numbers
 from bayesfm.sums import total
@@ -98,6 +99,7 @@ class NegativeBinomial(_Counts):
     {'exposure': 1.0}
     """
 
+    has_bound: ClassVar[bool] = True
     shape: float = 2.0
     rate: float = 0.1
 
@@ -177,6 +179,19 @@ class NegativeBinomial(_Counts):
         kappa = 0.5 * weight * (y - r)
         omega, z = polya_gamma_augmentation(key, weight * (y + r), kappa, eta + offset, native=native)
         return omega, z - offset
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """The bound of the Pólya-Gamma augmentation."""
+        y, weight, rows = observed
+        r = params["concentration"]
+        psi = mean + jnp.log(rows["exposure"]) - jnp.log(r)
+        return weight * (log_choose(y, r) + logistic_bound(y, y + r, psi, variance))
 
 
 def concentration_sums(

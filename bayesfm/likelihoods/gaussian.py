@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +45,7 @@ class Gaussian(RealResponse):
     Gaussian(a0=2.0, b0=0.5)
     """
 
+    has_bound: ClassVar[bool] = True
     a0: float = 1.0
     b0: float = 1.0
 
@@ -97,6 +98,18 @@ class Gaussian(RealResponse):
         rate = 0.5 * (self.b0 + total(weight, y, eta, of=weighted_square))
         return {"alpha": gamma(key, shape, native=native) / rate}
 
+    def fit(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Params:
+        """The largest, log alpha being the scale: (a0 + sum weight)/(b0 + sum weight ((y - mean)^2 + variance))."""
+        y, weight, _ = observed
+        S = total(weight, y, mean, of=weighted_square) + total(weight, variance, of=jnp.multiply)
+        return {"alpha": (self.a0 + total(weight)) / (self.b0 + S)}
+
     def augment(
         self,
         key: Key[Array, ""],
@@ -108,3 +121,13 @@ class Gaussian(RealResponse):
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """(omega, z) = (alpha weight, y): nothing to augment."""
         return params["alpha"] * observed.weight, observed.y
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Exact: E[(y - eta)^2] = (y - mean)^2 + variance."""
+        return self.log_density(observed, mean, params) - 0.5 * params["alpha"] * observed.weight * variance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import lax
-from jax.scipy.special import ndtr
+from jax.scipy.special import gammaln, ndtr
 from jaxtyping import Array, Bool, Float, Int, Key
 from numpyro.distributions import Distribution, constraints
 
@@ -131,6 +131,7 @@ class GroupwiseGaussian(RealResponse):
     {'alpha': (), 'df': (), 'tau': ('noise_group',)}
     """
 
+    has_bound: ClassVar[bool] = True
     num_groups: int
     df: float | None = None
     a0: float = 1.0
@@ -291,6 +292,44 @@ class GroupwiseGaussian(RealResponse):
         tau = gamma(key_tau, a + 0.5 * W, native=native) / (a + 0.5 * new["alpha"] * S)
         return {**new, "tau": jnp.maximum(tau, jnp.finfo(tau.dtype).tiny)}
 
+    def fit(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Params:
+        """Alpha and df with tau integrated out, then the mean of tau given them, (df + W_g)/(df + alpha S_g)."""
+        params = super().fit(observed, mean, variance, params)
+        W, S = self._expected_sums(observed, mean, variance)
+        df = self._df(params)
+        return {**params, "tau": (df + W) / (df + params["alpha"] * S)}
+
+    def height(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, ""]:
+        """With tau integrated out: its posterior mean enters the rows, its distribution this."""
+        W, S = self._expected_sums(observed, mean, variance)
+        a, alpha = 0.5 * self._df(params), params["alpha"]
+        of_groups = (
+            gammaln(a + 0.5 * W) - gammaln(a) + a * jnp.log(a) - (a + 0.5 * W) * jnp.log(a + 0.5 * alpha * S)
+        )
+        constant = 0.5 * jnp.sum(W) * jnp.log(alpha / (2 * jnp.pi))
+        return jnp.sum(of_groups) + constant + self.log_prior_unconstrained(params)
+
+    def _expected_sums(
+        self, observed: Observed, mean: Float[Array, " n"], variance: Float[Array, " n"]
+    ) -> Float[Array, "2 G"]:
+        """W_g, and S_g with the variance of eta."""
+        y, weight, rows = observed
+        g, _ = self._group(rows)
+        square = weight * ((y - mean) ** 2 + variance)
+        return totals_by_group(jnp.stack([weight, square], axis=1), g, self.num_groups).T
+
     def augment(
         self,
         key: Key[Array, ""],
@@ -302,6 +341,17 @@ class GroupwiseGaussian(RealResponse):
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """(omega, z) = (alpha tau weight, y): tau is a parameter, and drawn by :meth:`update`."""
         return self._precision(params, observed.rows) * observed.weight, observed.y
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Exact, as for a Gaussian."""
+        omega = self._precision(params, observed.rows) * observed.weight
+        return self.log_density(observed, mean, params) - 0.5 * omega * variance
 
     def _precision(self, params: Params, rows: RowData) -> Float[Array, " n"]:
         """alpha tau of every row; looked up once, and not for every sum that it enters."""

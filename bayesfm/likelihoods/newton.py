@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native as kernels
 from bayesfm.sums import total
 
-__all__ = ["RowSums", "newton_metropolis", "row_sums", "second_order"]
+__all__ = ["RowSums", "newton_ascent", "newton_metropolis", "row_sums", "second_order"]
 
 SMALL_STEP, SMALL_STEPS = 0.1, 0.2
 """One step in five is short: accepted where the density is no Gaussian, too."""
@@ -121,6 +122,18 @@ def newton_metropolis[S](
     )
     accept = jnp.log(jax.random.uniform(key_accept, dtype=u.dtype)) < log_accept  # False for NaN
     return jnp.where(accept, proposal, u)
+
+
+def newton_ascent(
+    height: Callable[[Float[Array, " d"]], Float[Array, ""]], u: Float[Array, " d"]
+) -> Float[Array, " d"]:
+    """One step uphill: Newton's direction, curvatures made negative, and the best of five lengths, 0 among them."""
+    values, vectors = jnp.linalg.eigh(-jax.hessian(height)(u))
+    values = jnp.maximum(jnp.abs(values), 1e-4 * jnp.max(jnp.abs(values)) + 1e-6)
+    direction = vectors @ ((vectors.T @ jax.grad(height)(u)) / values)
+    steps = jnp.asarray([0.0, 0.01, 0.1, 0.5, 1.0], u.dtype)
+    heights = lax.map(lambda s: height(u + s * direction), steps)
+    return u + steps[jnp.argmax(jnp.where(jnp.isnan(heights), -jnp.inf, heights))] * direction
 
 
 def second_order(

@@ -153,6 +153,7 @@ class OrdinalProbit(_Ordinal):
     scale: float = 2**0.5
 
     link: ClassVar[str] = "probit"
+    has_bound: ClassVar[bool] = True
     separable: ClassVar[bool] = True
 
     def validate(
@@ -220,6 +221,16 @@ class OrdinalProbit(_Ordinal):
         y, weight, _ = observed
         lower, upper = class_edges(y, params["cutpoints"], jnp.inf)
         return weight, truncated_normal(key, eta, lower, upper, native=native)
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Log probability of the class at the mean, less variance/2: the latent variable has variance one."""
+        return self.log_density(observed, mean, params) - 0.5 * observed.weight * variance
 
 
 def log_probabilities(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ class StudentT(RealResponse):
     {'alpha': ()}
     """
 
+    has_bound: ClassVar[bool] = True
     df: float | None = None
     a0: float = 1.0
     b0: float = 1.0
@@ -169,6 +170,20 @@ class StudentT(RealResponse):
             0.5 * (df + alpha * (y - eta) ** 2)
         )
         return jnp.where(weight > 0, alpha * T, 0.0), y
+
+    def expected_log_density(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Float[Array, " n"]:
+        """Log density at a squared residual of (y - mean)^2 + variance: Jensen, -log1p being convex."""
+        y, weight, _ = observed
+        df, alpha = self._df(params), params["alpha"]
+        square = (y - mean) ** 2 + variance
+        kernel = 0.5 * (df + 1) * jnp.log1p(alpha * square / df)
+        return weight * (log_constant(df) + 0.5 * jnp.log(alpha / (jnp.pi * df)) - kernel)
 
 
 def log_constant(df: Float[Array, ""]) -> Float[Array, ""]:

@@ -180,6 +180,13 @@ class Prior(Protocol):
         """Where a chain starts."""
         ...
 
+    def mode(self, features: Features) -> Hyper | None:
+        """Hyperparameters of largest log p(x | hyper) + log p(hyper), precisions and scales being on the log scale.
+
+        ``scatter`` may be an expected one. None where there is no closed form.
+        """
+        return None
+
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw the hyperparameters given x, by a transition that leaves their conditional as it is."""
         ...

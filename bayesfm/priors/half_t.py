@@ -15,7 +15,7 @@ from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.draws import generalized_inverse_gaussian, inverse_gamma
-from bayesfm.priors.location import draw_mean, sum_of_squares
+from bayesfm.priors.location import best_mean, draw_mean, sum_of_squares
 
 __all__ = ["HalfT", "half_t"]
 
@@ -148,6 +148,28 @@ class HalfT(Prior):
         """Mu0 and the scale."""
         shape = (sizes.groups, *sizes.columns)
         return {"mu": jnp.full(shape, self.mu0), "sigma": jnp.full(shape, self.scale)}
+
+    def mode(self, features: Features) -> Hyper:
+        """sigma^2 is the positive root of a quadratic equation, and mu the mean of mu.
+
+        With B as in :meth:`update` and s = sigma^2 the slope of the log density by log sigma is
+        -p_g + B/s - (df + 1) s/(df scale^2 + s), for the half-normal -p_g + B/s - s/scale^2.
+        """
+        B = sum_of_squares(features, self.beta0, self.mu0)
+        p = jnp.broadcast_to(features.number_per_column, B.shape)
+        if self.df == math.inf:
+            a, b, c = jnp.asarray(1 / self.scale**2, B.dtype), p, B
+        else:
+            unit = self.df * self.scale**2
+            a, b, c = p + self.df + 1, p * unit - B, B * unit
+        root = jnp.sqrt(b * b + 4 * a * c)
+        # Of the two formulas for the root, the one without cancellation.
+        variance = jnp.where(b > 0, 2 * c / jnp.where(b > 0, b + root, 1.0), (root - b) / (2 * a))
+        tiny = jnp.finfo(B.dtype).tiny
+        return {
+            "mu": best_mean(features, self.beta0, self.mu0),
+            "sigma": jnp.sqrt(jnp.maximum(variance, tiny)),
+        }
 
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw (sigma, mu), sigma with mu integrated out, by the mixture sigma^2 | a ~ InvGamma(df/2, df/a).

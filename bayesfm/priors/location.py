@@ -26,10 +26,16 @@ def square_sums(sums: SquareSums, beta0: float) -> Float[Array, "G k k"]:
     return sums.scatter + beta0 * count / (beta0 + count) * mean[:, :, None] * mean[:, None, :]
 
 
+def best_mean(features: Features, beta0: float, mu0: float) -> Float[Array, "G *d"]:
+    """The mean of mu given x, whatever lambda: (p_g mean + beta0 mu0)/(p_g + beta0)."""
+    count = features.number_per_column
+    return (count * features.mean + beta0 * mu0) / (count + beta0)
+
+
 def draw_mean(
     key: Key[Array, ""], features: Features, lam: Float[Array, "G *d"], beta0: float, mu0: float
 ) -> Float[Array, "G *d"]:
     """Mu given lambda and x: N((p_g mean + beta0 mu0)/(p_g + beta0), 1/((p_g + beta0) lambda))."""
     count = features.number_per_column
-    centre = (count * features.mean + beta0 * mu0) / (count + beta0)
-    return centre + jax.random.normal(key, lam.shape, lam.dtype) / jnp.sqrt((count + beta0) * lam)
+    noise = jax.random.normal(key, lam.shape, lam.dtype)
+    return best_mean(features, beta0, mu0) + noise / jnp.sqrt((count + beta0) * lam)

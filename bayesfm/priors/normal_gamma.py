@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
-from bayesfm.priors.location import draw_mean, square_sums, sum_of_squares
+from bayesfm.priors.location import best_mean, draw_mean, square_sums, sum_of_squares
 from bayesfm.priors.rotation import SquareSums, draw_rotation
 from bayesfm.random import gamma
 
@@ -129,6 +129,12 @@ class NormalGamma(Prior):
         """The prior's own centre: mu0 and a0/b0."""
         shape = (sizes.groups, *sizes.columns)
         return {"mu": jnp.full(shape, self.mu0), "lambda": jnp.full(shape, self.a0 / self.b0)}
+
+    def mode(self, features: Features) -> Hyper:
+        """lambda = (a0 + p_g + 1)/(b0 + scatter + beta0 p_g/(beta0 + p_g) (mean - mu0)^2), and the mean of mu."""
+        rate = self.b0 + sum_of_squares(features, self.beta0, self.mu0)
+        lam = (self.a0 + features.number_per_column + 1) / rate
+        return {"mu": best_mean(features, self.beta0, self.mu0), "lambda": lam}
 
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw (lambda, mu) of every group from their joint conditional: lambda with mu integrated out, then mu.

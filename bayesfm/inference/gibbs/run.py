@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
-from bayesfm.design.arrays import DesignArrays
-from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit
 from bayesfm.inference.chains import ChainOptions, run_chains
-from bayesfm.inference.conjugate.state import ModelData, start_sd
+from bayesfm.inference.conjugate.kernel import model_data, report_options
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
-from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams
+from bayesfm.inference.problem import as_draws, prepare
 from bayesfm.model import ModelSpec
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
@@ -124,31 +121,14 @@ def gibbs_kernel(
     if not spec.likelihood.conjugate:
         raise ValueError(f"{type(spec.likelihood).__name__} has no Gibbs sweep: use NUTS")
     problem = prepare(spec, design, y, weight, row_data)
-    dtype = jnp.zeros(()).dtype
     use_native = _use_native(kernels, spec)
-    layout = build_layout(design, dtype=dtype.type, native=use_native)
-
-    only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
-
-    def padded(x: np.ndarray, fill: float = 0.0) -> Array:
-        room = (0, layout.num_padded - len(x))
-        return jnp.asarray(np.pad(np.asarray(x), room, constant_values=fill), dtype)
-
-    data = ModelData(
-        layout=jax.device_put(layout),
-        y=padded(problem.y),
-        weight=padded(problem.weight),
-        start_sd=jnp.asarray(start_sd(design, problem.spread, spec.predictor.rank), dtype),
-        rows={name: padded(x, 1.0) for name, x in problem.rows.items()},
-    )
+    data = model_data(design, problem, native=use_native)
+    only_fields = all(isinstance(unit, FieldUnit) for unit in data.layout.units)
     kernel = GibbsKernel(
         spec=problem.spec,
         data=data,
-        probe_rows=jnp.asarray(problem.probe_rows),
-        streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
-        stream_rows=jax.tree.map(jnp.asarray, rows_of_streams(spec, streams or {}, dtype, stream_row_data)),
         factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
-        keep=kept_sites(keep, spec),
+        **report_options(problem, keep, streams, stream_row_data),
     )
     return kernel, problem.centre
 

@@ -21,8 +21,8 @@ from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.nuts.coordinates import loc_scale_sites
 from bayesfm.inference.nuts.kernel import NutsKernel
-from bayesfm.inference.nuts.start import start_sites
 from bayesfm.inference.problem import Problem, as_draws, kept_sites, prepare, rows_of_streams
+from bayesfm.inference.start import start_sites
 from bayesfm.model import ModelSpec, site_dims
 
 __all__ = ["DivergenceWarning", "nuts", "nuts_kernel"]

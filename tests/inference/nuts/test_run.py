@@ -15,7 +15,7 @@ from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.nuts import run as run_module
 from bayesfm.inference.nuts.run import DivergenceWarning, nuts, nuts_kernel
-from bayesfm.inference.nuts.start import start_sites
+from bayesfm.inference.start import start_sites
 from tests.inference.test_agreement import gaussian
 from tests.inference.test_chains import assert_same
 

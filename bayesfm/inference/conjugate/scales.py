@@ -1,0 +1,119 @@
+"""Hyperparameters from beliefs about w and v: the M-step of empirical Bayes and of mean-field inference.
+
+The joint mode of hierarchical scales and what they scale lies where both vanish. Given *beliefs* about what they
+scale, with their uncertainty, the expected log density
+
+    E[log p(x | hyper)] + log p(hyper)
+
+has a mode that does not; precisions and scales are taken on the log scale. See docs/math.md, "Scales without sampling".
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+from numpyro.distributions import biject_to
+
+from bayesfm.priors import Features, Hyper, Prior, Sizes, of_features
+
+__all__ = ["Beliefs", "expected_log_prior", "fit_hyper"]
+
+STEPS = 10
+"""Iterations of L-BFGS on hyperparameters that have no mode in closed form."""
+
+
+class Beliefs(NamedTuple):
+    """Mean and covariance of x of every feature, in the order of the design: of w (p,), (p,) or v (p, k), (p, k, k)."""
+
+    mean: Float[Array, "p *k"]
+    cov: Float[Array, "p *kk"]
+    group: Int[Array, " p"]
+    num_groups: int
+
+    @property
+    def variance(self) -> Float[Array, "p *k"]:
+        """The diagonal of the covariance."""
+        return self.cov if self.mean.ndim == 1 else jnp.diagonal(self.cov, axis1=1, axis2=2)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers of groups, features and columns."""
+        return Sizes(self.num_groups, self.mean.shape[0], self.mean.shape[1:])
+
+    def features(self) -> Features:
+        """Moments of every group, the sum of squares around the mean being the expected one."""
+        sums = partial(jax.ops.segment_sum, segment_ids=self.group, num_segments=self.num_groups)
+        number = sums(jnp.ones_like(self.mean, shape=self.group.shape))
+        mean = sums(self.mean) / jnp.maximum(number, 1).reshape(-1, *[1] * (self.mean.ndim - 1))
+        scatter = sums((self.mean - mean[self.group]) ** 2 + self.variance)
+        return Features(self.mean, self.group, number, mean, scatter)
+
+
+def expected_log_prior(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Float[Array, ""]:
+    """E[log p(x | hyper)] + log p(hyper), with the Jacobian to unconstrained coordinates of the hyperparameters."""
+    own = of_features(prior, hyper, beliefs.group)
+    log_density = prior.distribution(own).log_prob(beliefs.mean)
+    precision, _ = prior.precision_and_mean(own, beliefs.mean.shape)
+    spread = precision * (beliefs.cov if prior.full else beliefs.variance)
+    out = jnp.sum(log_density) - 0.5 * jnp.sum(spread) + prior.log_hyper(hyper)
+    for name, bijection in _bijections(prior, beliefs.sizes).items():
+        free = bijection.inv(hyper[name])
+        out += jnp.sum(bijection.log_abs_det_jacobian(free, hyper[name]))
+    return out
+
+
+def fit_hyper(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Hyper:
+    """Hyperparameters of larger :func:`expected_log_prior`: its mode where the family knows it, else steps uphill."""
+    if not hyper or not beliefs.mean.size:
+        return hyper
+    mode = prior.mode(beliefs.features())
+    return _ascend(prior, hyper, beliefs) if mode is None else mode
+
+
+def _ascend(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Hyper:
+    bijections = _bijections(prior, beliefs.sizes)
+    free, of_vector = ravel_pytree({name: b.inv(hyper[name]) for name, b in bijections.items()})
+
+    def constrained(u: Float[Array, " d"]) -> Hyper:
+        return {name: bijections[name](x) for name, x in of_vector(u).items()}
+
+    def depth(u: Float[Array, " d"]) -> Float[Array, ""]:
+        return -expected_log_prior(prior, constrained(u), beliefs)
+
+    optimiser = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(depth)
+
+    def step(_: Any, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        u, state = carry
+        value, gradient = value_and_grad(u, state=state)
+        change, state = optimiser.update(gradient, state, u, value=value, grad=gradient, value_fn=depth)
+        return optax.apply_updates(u, change), state
+
+    best, _ = lax.fori_loop(0, STEPS, step, (free, optimiser.init(free)))
+    better = depth(best) <= depth(free)  # False for NaN
+    return constrained(jnp.where(better, best, free))
+
+
+def _bijections(prior: Prior, sizes: Sizes) -> dict[str, Any]:
+    """From the real line to each hyperparameter, by the supports of its sites."""
+
+    def sites() -> dict[str, Any]:
+        seeded = numpyro.handlers.seed(prior.sample_hyper, jax.random.key(0))
+        return numpyro.handlers.trace(seeded).get_trace("", sizes)
+
+    found: dict[str, Any] = {}
+
+    def look() -> None:
+        for name, site in sites().items():
+            found[name] = biject_to(site["fn"].support)
+
+    jax.eval_shape(look)
+    return {name: found[name] for name in prior.hyper_names()}

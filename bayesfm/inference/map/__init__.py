@@ -1,0 +1,1 @@
+"""The mode of the posterior given scales, and the Gaussian approximation around it."""

@@ -1,0 +1,76 @@
+"""Scales for engines that cannot find them: estimated under mean-field beliefs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from bayesfm.design import Design
+from bayesfm.inference.ascent import Ascent, AscentOptions, climb
+from bayesfm.inference.conjugate.kernel import model_data
+from bayesfm.inference.conjugate.state import ModelState, initial_state, to_sites
+from bayesfm.inference.problem import Problem
+from bayesfm.inference.vi.cavi import BeliefState, MeanField
+
+__all__ = ["Scales", "estimate_scales", "start"]
+
+
+class Scales(NamedTuple):
+    """All sites at the means of mean-field beliefs, of the centred problem, and how the ascent went."""
+
+    sites: dict[str, np.ndarray]
+    ascent: Ascent
+
+
+def estimate_scales(
+    key: Key[Array, ""],
+    problem: Problem,
+    design: Design,
+    options: AscentOptions,
+    held: Mapping[str, Float[np.ndarray, "..."]] | None = None,
+) -> Scales:
+    """Hyperparameters and parameters of the likelihood that maximise the evidence under mean-field beliefs.
+
+    Parameters
+    ----------
+    key : typed key
+        For the start.
+    problem : Problem
+        Checked and centred.
+    design : Design
+        n rows, p features.
+    options : AscentOptions
+        Iterations, tolerance, progress.
+    held : mapping of str to array, optional
+        Hyperparameters, by the names of their sites, that are known: all of them, or none. The parameters of the
+        likelihood are then estimated alone.
+
+    Returns
+    -------
+    Scales
+    """
+    data = model_data(design, problem, native=False)
+    climber = MeanField(problem.spec, data, None, fit_scales=not held)
+    known = {name: jnp.asarray(x, data.y.dtype) for name, x in (held or {}).items()}
+    state, ascent = climb(climber, start(climber, key, known), options, design.num_rows)
+    sites = jax.jit(to_sites)(state.point, data.layout)
+    return Scales({name: np.asarray(x) for name, x in sites.items()}, ascent)
+
+
+@jax.jit
+def start(climber: MeanField, key: Key[Array, ""], held: dict[str, Array]) -> BeliefState:
+    """Beliefs at a random start, with these hyperparameters."""
+    point = initial_state(key, climber.spec, climber.data)
+    return climber.start(_with_hyper(point, held))
+
+
+def _with_hyper(point: ModelState, held: Mapping[str, Array]) -> ModelState:
+    return point._replace(
+        hyper_w={name: held.get(f"{name}_w", x) for name, x in point.hyper_w.items()},
+        hyper_v={name: held.get(f"{name}_v", x) for name, x in point.hyper_v.items()},
+    )
