@@ -60,6 +60,9 @@ class FittedModel:
     sites : mapping of str to array-like of shape (chain, draw, ...)
         Draws by site name (``model.site_dims``): NumPy arrays, or anything that is sliced like them, such as
         Zarr arrays, which are read a few draws at a time.
+    point : bool
+        The draws are one point estimate: levels that training never saw are then at the mean of their group instead of
+        being drawn from it, which a single draw would say nothing about.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class FittedModel:
     spec: ModelSpec
     groups: Int[np.ndarray, " p"]
     sites: Mapping[str, Any]
+    point: bool = False
 
     def __post_init__(self) -> None:
         leads = {name: tuple(x.shape[:2]) for name, x in self.sites.items()}
@@ -238,7 +242,15 @@ class Mixture:
                     }
                     own |= shared or {}
                     arrays = self._arrays(chain, draws, sites, piece.features)
-                    out = _evaluate(summary, self.model.spec, piece.design, piece.unseen, arrays, own)
+                    out = _evaluate(
+                        summary,
+                        self.model.spec,
+                        piece.design,
+                        piece.unseen,
+                        arrays,
+                        own,
+                        point=self.model.point,
+                    )
                     share = count / self.model.num_draws
                     yield Window(chain, draws, piece.rows, count, piece.num_rows, share), out
 
@@ -280,7 +292,7 @@ class Mixture:
         )
 
 
-@partial(jax.jit, static_argnames=("summary",))
+@partial(jax.jit, static_argnames=("summary", "point"))
 def _evaluate(
     summary: Summary,
     spec: ModelSpec,
@@ -288,11 +300,15 @@ def _evaluate(
     unseen: dict[str, Array],
     draws: DrawArrays,
     rows: dict[str, Array],
+    *,
+    point: bool,
 ) -> Any:
+    of_unseen = _mean_theta if point else _unseen_theta
+
     def eta(draw: DrawArrays, *output: Int[Array, ""]) -> Float[Array, " R"]:
         theta = spec.predictor.join(draw.w, draw.v)
         if unseen["hash"].shape[0]:
-            theta = jnp.concatenate([theta, _unseen_theta(spec, unseen, draw, *output)], axis=1)
+            theta = jnp.concatenate([theta, of_unseen(spec, unseen, draw, *output)], axis=1)
         return draw.w0 + design.row_effect(spec.predictor, theta)
 
     lanes = LANES if all(block.table is None for block in design.blocks) else None
@@ -338,6 +354,16 @@ def _unseen_theta(
         return jnp.concatenate([w[None], v])
 
     return jax.vmap(one, out_axes=1)(unseen["block"], unseen["group"], unseen["hash"])
+
+
+def _mean_theta(
+    spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays, *output: Int[Array, ""]
+) -> Float[Array, "K u"]:
+    """Theta of levels without a feature, at the mean of their group."""
+    u, k = unseen["group"].shape[0], spec.predictor.rank
+    hyper_w, hyper_v = jax.tree.map(lambda x: x[unseen["group"]], (draw.hyper_w, draw.hyper_v))
+    w = spec.prior_w.mean_new(hyper_w, (u,))
+    return spec.predictor.join(w, spec.prior_v.mean_new(hyper_v, (u, k)) if k else w[:, None][:, :0])
 
 
 def _check_design(model: FittedModel, design: Design) -> None:

@@ -218,7 +218,8 @@ def restore(tree: xr.DataTree) -> tuple[FittedModel, DesignEncoder | None]:
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"this posterior is damaged: {type(error).__name__}: {error}") from error
     sites = {str(name): x.variable for name, x in posterior.data_vars.items() if name != "eta"}
-    return FittedModel(spec, groups, sites), encoder
+    point = json.loads(tree.attrs["inference"]).get("point", False)
+    return FittedModel(spec, groups, sites, point), encoder
 
 
 def restore_streams(tree: xr.DataTree) -> dict[str, StreamedMoments]:

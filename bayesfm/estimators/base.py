@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from inspect import signature
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 from sklearn.utils import Tags
@@ -15,8 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_choice
 from bayesfm.design import Design, DesignEncoder
+from bayesfm.estimators.engines import ENGINES, check_engine
 from bayesfm.estimators.files import Files
 from bayesfm.estimators.inputs import (
+    Rows,
     Seed,
     check_bool,
     check_keep,
@@ -24,13 +28,12 @@ from bayesfm.estimators.inputs import (
     check_X,
     seed_key,
     seen_rows,
+    split_rows,
     warn_if_unscaled,
 )
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
-from bayesfm.inference.engines import nuts
-from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.likelihoods import Likelihood
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
@@ -44,46 +47,6 @@ __all__ = ["ENGINES", "FactorizationMachine"]
 
 DEFAULT_RANK = 8
 """Where neither rank nor spec says otherwise."""
-
-
-def _gibbs(
-    estimator: FactorizationMachine,
-    key: Key[Array, ""],
-    spec: ModelSpec,
-    design: Design,
-    y: Float[np.ndarray, " n"],
-    **data: Any,
-) -> Draws:
-    names = ("factor_block", "kernels", "keep")
-    return gibbs(key, spec, design, y, **{name: getattr(estimator, name) for name in names}, **data)
-
-
-def _nuts(
-    estimator: FactorizationMachine,
-    key: Key[Array, ""],
-    spec: ModelSpec,
-    design: Design,
-    y: Float[np.ndarray, " n"],
-    **data: Any,
-) -> Draws:
-    for name in ("factor_block", "kernels"):
-        if getattr(estimator, name) != "auto":
-            raise ValueError(
-                f"{name}={getattr(estimator, name)!r} is an option of Gibbs sweeps, which inference='nuts' does not "
-                "make: leave it at 'auto'"
-            )
-    return nuts(key, spec, design, y, keep=estimator.keep, **(estimator.engine_options or {}), **data)
-
-
-ENGINES: dict[str, Callable[..., Draws]] = {"gibbs": _gibbs, "nuts": _nuts}
-"""Functions of (estimator, key, spec, design, y) and the keywords weight, row_data, options, streams and
-stream_row_data."""
-
-ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
-    "gibbs": (),
-    "nuts": ("start", "warm_sweeps", "parametrization", "target_accept", "max_tree_depth"),
-}
-"""What ``engine_options`` may name."""
 
 
 class FactorizationMachine(Predictions, Files):
@@ -197,8 +160,11 @@ class FactorizationMachine(Predictions, Files):
         row_data = seen_rows(self._row_data(row_data, design), sample_weight)
         design, y, weight = check_rows(self, design, y, sample_weight)
         warn_if_unscaled(design)
-        spec = self._make_spec(design, y, weight, row_data)
         key = seed_key(self.random_state)
+        (design, y, weight, row_data), held_out = self._validation(
+            encoder, jax.random.fold_in(key, 1), Rows(design, y, weight, row_data)
+        )
+        spec = self._make_spec(design, y, weight, row_data)
         draws = ENGINES[self.inference](
             self,
             key,
@@ -210,11 +176,32 @@ class FactorizationMachine(Predictions, Files):
             options=options,
             streams=streams,
             stream_row_data={name: self._row_data(None, rows) for name, rows in streams.items()},
+            **({} if held_out is None else {"held_out": tuple(held_out)}),
         )
         if draws.num_draws == 0:
             raise RuntimeError("callback stopped the run in its warm-up: there is no draw to predict from")
         self._remember(draws, spec, design, y, weight, row_data, encoder)
         return self
+
+    def _validation(
+        self, encoder: DesignEncoder, key: Key[Array, ""], data: Rows
+    ) -> tuple[Rows, Rows | None]:
+        """Rows to learn from, and those of engine_options['validation']: a share of the rows, or rows of their own."""
+        held = (self.engine_options or {}).get("validation")
+        if held is None:
+            return data, None
+        if isinstance(held, float):
+            return split_rows(key, held, data)
+        if not isinstance(held, tuple) or len(held) not in (2, 3):
+            raise TypeError(
+                "engine_options['validation'] must be a share of the rows, a float, or (X, y) or "
+                f"(X, y, sample_weight); got {type(held).__name__}"
+            )
+        X, y, sample_weight = (*held, None)[:3]
+        design = encoder.transform(check_X(self, X, reset=False))
+        row_data = seen_rows(self._row_data(None, design), sample_weight)
+        checked = check_rows(self, design, self._as_response(y, reset=False), sample_weight)
+        return data, Rows(*checked, row_data)
 
     def _as_response(self, y: Any, reset: bool) -> Any:
         """The response as the likelihood takes it; classifiers learn their labels here."""
@@ -275,7 +262,8 @@ class FactorizationMachine(Predictions, Files):
 
     def _check_options(self) -> ChainOptions:
         check_choice("inference", self.inference, ENGINES)
-        self._check_engine_options()
+        parameters = signature(FactorizationMachine.__init__).parameters
+        check_engine(self, {name: p.default for name, p in parameters.items()})
         self._check_rank()
         self._check_likelihood()
         self._check_priors()
@@ -287,19 +275,6 @@ class FactorizationMachine(Predictions, Files):
         if self.resume and self.random_state is None:
             raise ValueError("resume=True needs the random_state of the interrupted run, got None")
         return ChainOptions(**{f.name: getattr(self, f.name) for f in fields(ChainOptions)})
-
-    def _check_engine_options(self) -> None:
-        if not isinstance(self.engine_options, Mapping | None):
-            raise TypeError(
-                f"engine_options must map names to values or be None, got {self.engine_options!r}"
-            )
-        known = ENGINE_OPTIONS[self.inference]
-        unknown = sorted(set(self.engine_options or ()) - set(known))
-        if unknown:
-            raise ValueError(
-                f"engine_options names unknown option(s) {', '.join(unknown)} of inference={self.inference!r}; known: "
-                f"{', '.join(known) or 'none'}"
-            )
 
     def _check_rank(self) -> None:
         if self.rank is not None:
@@ -357,6 +332,9 @@ class FactorizationMachine(Predictions, Files):
         self.n_features_in_ = encoder.n_features_in_
         self.streams_ = {name: PredictiveMoments(*m.pooled()) for name, m in restore_streams(tree).items()}
         self.fit_info_ = json.loads(tree.attrs["inference"])
+        for name in ("objective", "elbo"):
+            if name in self.fit_info_:
+                self.loss_history_ = -np.asarray(self.fit_info_[name])
 
     def _encode(self, X: Any) -> Design:
         check_is_fitted(self, "posterior_")

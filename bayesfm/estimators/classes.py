@@ -22,7 +22,7 @@ class ClassProbabilities(FactorizationMachine):
 
     def _as_response(self, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
         if not reset:
-            check_is_fitted(self, "posterior_")
+            check_is_fitted(self, "classes_")
         return encode_labels(self, y, reset, fractions=self._takes_fractions)
 
     def _takes_fractions(self, y: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import date, time, timedelta
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from bayesfm.design import Design
 from bayesfm.design.encoding import kind_of
 
 __all__ = [
+    "Rows",
     "Seed",
     "check_X",
     "check_bool",
@@ -32,8 +33,25 @@ __all__ = [
     "plain_classes",
     "seed_key",
     "seen_rows",
+    "split_rows",
     "warn_if_unscaled",
 ]
+
+
+class Rows(NamedTuple):
+    """Rows as engines take them."""
+
+    design: Design
+    y: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"] | None
+    row_data: dict[str, np.ndarray]
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of them."""
+        weight = None if self.weight is None else self.weight[rows]
+        row_data = {name: x[rows] for name, x in self.row_data.items()}
+        return Rows(self.design.take(rows), self.y[rows], weight, row_data)
+
 
 type Seed = int | np.random.RandomState | np.random.Generator | None
 
@@ -232,3 +250,16 @@ def seed_key(random_state: Seed) -> Key[Array, ""]:
     if seed > MAX_SEED:
         raise ValueError(f"random_state must be <= {MAX_SEED}, got {seed}")
     return jax.random.key(seed)
+
+
+def split_rows(key: Key[Array, ""], share: float, data: Rows) -> tuple[Rows, Rows]:
+    """Rows to learn from, and a random share of them held out."""
+    n = data.design.num_rows
+    count = round(share * n) if 0 < share < 1 else 0
+    if not 0 < count < n:
+        raise ValueError(
+            f"engine_options['validation']={share!r} of {n} rows leaves none to validate or none to learn from: give "
+            "a larger share, below one"
+        )
+    order = np.asarray(jax.random.permutation(key, n))
+    return data.take(np.sort(order[count:])), data.take(np.sort(order[:count]))

@@ -106,14 +106,15 @@ def climb(climber: Climber, state: State, options: AscentOptions, num_rows: int)
         If the objective leaves the finite numbers; the message names the last one that was.
     """
     began, done, since_best = time.perf_counter(), 0, 0
-    objective, scores, looked_at = [float(_objective(climber, state))], [], []
+    objective: list[float] = []
+    scores, looked_at = [], []
     best, best_score, converged = state, -np.inf, False
-    _check(objective, 0)
     with ProgressBar(options.progress, options.max_iterations, 0) as bar:
         while done < options.max_iterations and not converged:
             count = min(PIECE, options.max_iterations - done)
             state, history = _advance(climber, state, count)
-            objective += np.asarray(history, np.float64)[:count].tolist()
+            # Its first value is the last one of the piece before.
+            objective = objective[:-1] + np.asarray(history, np.float64)[: count + 1].tolist()
             done += count
             _check(objective, done)
             score = float(_score(climber, state))
@@ -149,13 +150,16 @@ def _check(objective: list[float], done: int) -> None:
 
 @jax.jit
 def _advance(climber: Climber, state: State, count: Int[Array, ""]) -> tuple[State, Float[Array, " piece"]]:
+    """``count`` iterations, with the objective before each of them and after the last."""
+
     def one(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state = climber.step(carry[0])
-        return state, carry[1].at[i].set(climber.objective(state))
+        state, history = carry
+        history = history.at[i].set(climber.objective(state))
+        # In a branch of its own, so that the objective is compiled once.
+        return lax.cond(i < count, climber.step, lambda state: state, state), history
 
-    history = jnp.zeros_like(jax.eval_shape(climber.objective, state), shape=(PIECE,))
-    return lax.fori_loop(0, count, one, (state, history))
+    history = jnp.zeros_like(jax.eval_shape(climber.objective, state), shape=(PIECE + 1,))
+    return lax.fori_loop(0, count + 1, one, (state, history))
 
 
-_objective = jax.jit(lambda climber, state: climber.objective(state))
 _score = jax.jit(lambda climber, state: climber.score(state))

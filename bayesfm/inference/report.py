@@ -46,15 +46,20 @@ def row_moments(
     sites: Mapping[str, Array],
     streams: Mapping[str, DesignArrays],
     stream_rows: Mapping[str, RowData],
+    *,
+    point: bool = False,
 ) -> dict[str, tuple[Array, Array]]:
-    """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
+    """Mean and variance of y at the rows of every stream.
+
+    Unseen levels are drawn from their group's prior, or for a ``point`` estimate are at its mean.
+    """
     if not streams:
         return {}
     theta = spec.predictor.join(sites["w"], sites["v"])
     params = {name: sites[name] for name in spec.likelihood.dims}
     out = {}
     for name, design in streams.items():
-        all_theta = jnp.concatenate([theta, _unseen_theta(key, spec, sites, design)], axis=1)
+        all_theta = jnp.concatenate([theta, _unseen_theta(key, spec, sites, design, point)], axis=1)
         eta = sites.get("w0", 0.0) + design.row_effect(spec.predictor, all_theta)
         y = spec.likelihood.distribution(eta, params, stream_rows[name])
         out[name] = (y.mean, jnp.broadcast_to(y.variance, eta.shape))
@@ -62,7 +67,7 @@ def row_moments(
 
 
 def _unseen_theta(
-    key: Key[Array, ""], spec: ModelSpec, sites: Mapping[str, Array], design: DesignArrays
+    key: Key[Array, ""], spec: ModelSpec, sites: Mapping[str, Array], design: DesignArrays, point: bool
 ) -> Float[Array, "K u"]:
     group = design.unseen_group
     if group is None or not group.shape[0]:
@@ -73,8 +78,12 @@ def _unseen_theta(
     def hyper(prior: Prior, x: str) -> Hyper:
         return of_groups(prior, {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}, group)
 
-    w = spec.prior_w.sample_new(key_w, hyper(spec.prior_w, "w"), (u,))
+    def new(key: Key[Array, ""], prior: Prior, x: str, shape: tuple[int, ...]) -> Array:
+        own = hyper(prior, x)
+        return prior.mean_new(own, shape) if point else prior.sample_new(key, own, shape)
+
+    w = new(key_w, spec.prior_w, "w", (u,))
     if not k:
         return w[None]
-    v = spec.prior_v.sample_new(key_v, hyper(spec.prior_v, "v"), (u, k))
+    v = new(key_v, spec.prior_v, "v", (u, k))
     return jnp.concatenate([w[None], v.T])

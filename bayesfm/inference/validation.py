@@ -52,17 +52,13 @@ class Validation:
 
             def mean(prior: Prior, x: str, *columns: int) -> Array:
                 hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
-                return _prior_mean(prior, of_groups(prior, hyper, group), (group.shape[0], *columns))
+                return prior.mean_new(of_groups(prior, hyper, group), (group.shape[0], *columns))
 
             unseen = spec.predictor.join(
                 mean(spec.prior_w, "w"), mean(spec.prior_v, "v", spec.predictor.rank)
             )
             theta = jnp.concatenate([theta, unseen], axis=1)
         return sites.get("w0", 0.0) + self.design.row_effect(spec.predictor, theta)
-
-
-def _prior_mean(prior: Prior, own: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
-    return jnp.broadcast_to(own["mu"], shape) if "mu" in own else jnp.full(shape, getattr(prior, "mean", 0.0))
 
 
 def validation_rows(

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 from numpyro.distributions import Distribution, biject_to
 
-from bayesfm.likelihoods.newton import newton_ascent
+from bayesfm.likelihoods.newton import by_differences, newton_ascent
 from bayesfm.sums import total
 
 __all__ = ["Likelihood", "Observed", "Params", "RowData", "check_row_data"]
@@ -211,9 +211,10 @@ class Likelihood(ABC):
         def constrained(u: Float[Array, " d"]) -> Params:
             return {**params, **{name: bijections[name](x) for name, x in of_vector(u).items()}}
 
-        return constrained(
-            newton_ascent(lambda u: self.height(observed, mean, variance, constrained(u)), free)
-        )
+        def height(u: Float[Array, " d"]) -> Float[Array, ""]:
+            return self.height(observed, mean, variance, constrained(u))
+
+        return constrained(newton_ascent(free, by_differences(height)))
 
     def height(
         self,

@@ -13,10 +13,21 @@ from jaxtyping import Array, Float, Key
 from bayesfm import native as kernels
 from bayesfm.sums import total
 
-__all__ = ["RowSums", "newton_ascent", "newton_metropolis", "row_sums", "second_order"]
+__all__ = [
+    "NewtonParts",
+    "RowSums",
+    "by_differences",
+    "newton_ascent",
+    "newton_metropolis",
+    "row_sums",
+    "second_order",
+]
 
 SMALL_STEP, SMALL_STEPS = 0.1, 0.2
 """One step in five is short: accepted where the density is no Gaussian, too."""
+
+DIFFERENCE = 0.01
+"""Of log scales, for second derivatives."""
 
 FAR_STEP = 0.3
 """Share of the way to the mode that is gone from afar. In a Gaussian any share below one is accepted, and this one with
@@ -124,16 +135,51 @@ def newton_metropolis[S](
     return jnp.where(accept, proposal, u)
 
 
-def newton_ascent(
-    height: Callable[[Float[Array, " d"]], Float[Array, ""]], u: Float[Array, " d"]
-) -> Float[Array, " d"]:
-    """One step uphill: Newton's direction, curvatures made negative, and the best of five lengths, 0 among them."""
-    values, vectors = jnp.linalg.eigh(-jax.hessian(height)(u))
+class NewtonParts[S](NamedTuple):
+    """A density of a few parameters that costs a pass over all rows: what :func:`newton_metropolis` asks for."""
+
+    sums: Callable[[Float[Array, " d"]], S]
+    derivatives: Callable[[Float[Array, " d"], S], tuple[Float[Array, " d"], Float[Array, "d d"]]]
+    log_ratio: Callable[[Float[Array, " d"], S, Float[Array, " d"], S], Float[Array, ""]]
+
+
+def newton_ascent[S](u: Float[Array, " d"], parts: NewtonParts[S]) -> Float[Array, " d"]:
+    """One step uphill from u: Newton's direction, curvatures made negative, and the best of five lengths.
+
+    One of the five is 0, so that the density never falls.
+    """
+    at_u = parts.sums(u)
+    gradient, hessian = parts.derivatives(u, at_u)
+    values, vectors = jnp.linalg.eigh(-hessian)
     values = jnp.maximum(jnp.abs(values), 1e-4 * jnp.max(jnp.abs(values)) + 1e-6)
-    direction = vectors @ ((vectors.T @ jax.grad(height)(u)) / values)
-    steps = jnp.asarray([0.0, 0.01, 0.1, 0.5, 1.0], u.dtype)
-    heights = lax.map(lambda s: height(u + s * direction), steps)
-    return u + steps[jnp.argmax(jnp.where(jnp.isnan(heights), -jnp.inf, heights))] * direction
+    direction = vectors @ ((vectors.T @ gradient) / values)
+
+    def rise(step: Float[Array, ""]) -> Float[Array, ""]:
+        new = u + step * direction
+        return parts.log_ratio(u, at_u, new, parts.sums(new))
+
+    steps = jnp.asarray([0.01, 0.1, 0.5, 1.0], u.dtype)
+    rises = lax.map(rise, steps)
+    best = jnp.argmax(jnp.where(jnp.isnan(rises), -jnp.inf, rises))
+    return u + jnp.where(rises[best] > 0, steps[best], 0.0) * direction
+
+
+def by_differences(height: Callable[[Float[Array, " d"]], Float[Array, ""]]) -> NewtonParts[Array]:
+    """Parts of a function of which nothing else is known.
+
+    Second derivatives are differences of gradients: a program for second derivatives of all rows takes far longer to
+    compile than to run, and a direction need not be exact.
+    """
+
+    def derivatives(u: Float[Array, " d"], _: Array) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+        d = u.shape[0]
+        shifts = DIFFERENCE * jnp.eye(d, dtype=u.dtype)
+        points = u + jnp.concatenate([shifts, -shifts, jnp.zeros_like(u)[None]])
+        gradients = lax.map(jax.grad(height), points)
+        hessian = (gradients[:d] - gradients[d : 2 * d]) / (2 * DIFFERENCE)
+        return gradients[-1], 0.5 * (hessian + hessian.T)
+
+    return NewtonParts(height, derivatives, lambda u, at_u, new, at_new: at_new - at_u)
 
 
 def second_order(

@@ -18,7 +18,14 @@ from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.distributions import LINKS, InducedDirichlet, Ordinal, class_edges
-from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
+from bayesfm.likelihoods.newton import (
+    NewtonParts,
+    RowSums,
+    newton_ascent,
+    newton_metropolis,
+    row_sums,
+    second_order,
+)
 from bayesfm.likelihoods.response import check_codes, check_zero_one_weight
 from bayesfm.random import truncated_normal
 from bayesfm.sums import total
@@ -181,10 +188,23 @@ class OrdinalProbit(_Ordinal):
         native: bool = False,
     ) -> Params:
         """A Metropolis step in the first cut-point and the logs of the gaps, the latent variables integrated out."""
-        prior = self.prior()["cutpoints"]
+        parts = self._parts(observed, eta, native=native)
+        return {"cutpoints": cutpoints_of(newton_metropolis(key, gaps_of(params["cutpoints"]), *parts))}
 
-        def cutpoints_of(u: Float[Array, " c"]) -> Float[Array, " c"]:
-            return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])]))
+    def fit(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Params:
+        """A Newton step uphill in the same coordinates; the variance of eta has no say in it."""
+        parts = self._parts(observed, mean, native=False)
+        return {"cutpoints": cutpoints_of(newton_ascent(gaps_of(params["cutpoints"]), parts))}
+
+    def _parts(self, observed: Observed, eta: Float[Array, " n"], *, native: bool) -> NewtonParts[RowSums]:
+        """The log density of the first cut-point and the logs of the gaps."""
+        prior = self.prior()["cutpoints"]
 
         def rest(u: Float[Array, " c"]) -> Float[Array, ""]:
             """Log prior density of u: that of the cut-points, and the Jacobian of the gaps."""
@@ -204,9 +224,7 @@ class OrdinalProbit(_Ordinal):
         def log_ratio(u: Float[Array, " c"], S: RowSums, new: Float[Array, " c"], S_new: RowSums) -> Array:
             return rest(new) - rest(u) + S.rise_to(S_new)
 
-        cut = params["cutpoints"]
-        u = jnp.concatenate([cut[:1], jnp.log(jnp.diff(cut))])
-        return {"cutpoints": cutpoints_of(newton_metropolis(key, u, sums, derivatives, log_ratio))}
+        return NewtonParts(sums, derivatives, log_ratio)
 
     def augment(
         self,
@@ -231,6 +249,16 @@ class OrdinalProbit(_Ordinal):
     ) -> Float[Array, " n"]:
         """Log probability of the class at the mean, less variance/2: the latent variable has variance one."""
         return self.log_density(observed, mean, params) - 0.5 * observed.weight * variance
+
+
+def cutpoints_of(u: Float[Array, " c"]) -> Float[Array, " c"]:
+    """Cut-points from the first one and the logs of the gaps."""
+    return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])]))
+
+
+def gaps_of(cutpoints: Float[Array, " c"]) -> Float[Array, " c"]:
+    """Inverse of :func:`cutpoints_of`."""
+    return jnp.concatenate([cutpoints[:1], jnp.log(jnp.diff(cutpoints))])
 
 
 def log_probabilities(

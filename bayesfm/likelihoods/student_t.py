@@ -16,7 +16,14 @@ from bayesfm import native as kernels
 from bayesfm._checks import check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Observed, Params, RowData
-from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums, second_order
+from bayesfm.likelihoods.newton import (
+    NewtonParts,
+    RowSums,
+    newton_ascent,
+    newton_metropolis,
+    row_sums,
+    second_order,
+)
 from bayesfm.likelihoods.real import RealResponse
 from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
@@ -109,29 +116,45 @@ class StudentT(RealResponse):
         *,
         native: bool = False,
     ) -> Params:
-        """A Metropolis step in log alpha (and log df), tau integrated out.
+        """A Metropolis step in log alpha (and log df), tau integrated out."""
+        parts = self._parts(observed, eta, native=native)
+        return self._params_of(newton_metropolis(key, self._logs(params), *parts))
+
+    def fit(
+        self,
+        observed: Observed,
+        mean: Float[Array, " n"],
+        variance: Float[Array, " n"],
+        params: Params,
+    ) -> Params:
+        """A Newton step uphill in log alpha (and log df), each squared residual with the variance of eta."""
+        root = jnp.sqrt((observed.y - mean) ** 2 + variance)
+        parts = self._parts(observed, observed.y - root, native=False)
+        return self._params_of(newton_ascent(self._logs(params), parts))
+
+    def _logs(self, params: Params) -> Float[Array, " d"]:
+        return jnp.log(jnp.stack([params[name] for name in self.dims]))
+
+    def _params_of(self, u: Float[Array, " d"]) -> Params:
+        return dict(zip(self.dims, jnp.exp(u), strict=True))
+
+    def _parts(self, observed: Observed, eta: Float[Array, " n"], *, native: bool) -> NewtonParts[RowSums]:
+        """The log density of log alpha (and log df).
 
         All rows enter through S = sum c log(1 + alpha r^2 / df) and its derivatives by log alpha - log df.
         """
         y, weight, _ = observed
         W = total(weight)
 
-        def params_of(u: Float[Array, " d"]) -> Params:
-            return (
-                {"alpha": jnp.exp(u[0])}
-                if self.df is not None
-                else dict(zip(self.dims, jnp.exp(u), strict=True))
-            )
-
         def rest(u: Float[Array, " d"]) -> Float[Array, ""]:
             """What does not depend on the rows, the Jacobian included."""
-            own = params_of(u)
+            own = self._params_of(u)
             df = self._df(own)
             constant = log_constant(df) + 0.5 * jnp.log(own["alpha"] / df)
             return self.log_prior(own) + jnp.sum(u) + W * constant
 
         def log_scale(u: Float[Array, " d"]) -> Float[Array, ""]:
-            own = params_of(u)
+            own = self._params_of(u)
             return jnp.log(own["alpha"]) - jnp.log(self._df(own))
 
         def sums(u: Float[Array, " d"]) -> RowSums:
@@ -141,17 +164,17 @@ class StudentT(RealResponse):
             value, taylor = total(S.terms), second_order(log_scale(u)[None], S.gradient, S.hessian)
 
             def f(u: Float[Array, " d"]) -> Float[Array, ""]:
-                return rest(u) - 0.5 * (self._df(params_of(u)) + 1) * (value + taylor(log_scale(u)[None]))
+                scale = log_scale(u)[None]
+                return rest(u) - 0.5 * (self._df(self._params_of(u)) + 1) * (value + taylor(scale))
 
             return jax.grad(f)(u), jax.hessian(f)(u)
 
         def log_ratio(u: Float[Array, " d"], S: RowSums, new: Float[Array, " d"], S_new: RowSums) -> Array:
-            df, new_df = self._df(params_of(u)), self._df(params_of(new))
+            df, new_df = self._df(self._params_of(u)), self._df(self._params_of(new))
             rows = (df + 1) * S.rise_to(S_new) + (new_df - df) * total(S_new.terms)
             return rest(new) - rest(u) - 0.5 * rows
 
-        u = jnp.log(jnp.stack([params[name] for name in self.dims]))
-        return params_of(newton_metropolis(key, u, sums, derivatives, log_ratio))
+        return NewtonParts(sums, derivatives, log_ratio)
 
     def augment(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, Key
 
@@ -137,6 +138,10 @@ class Prior(Protocol):
         """X of features that are new in their groups; ``own`` has the hyperparameters of these groups alone."""
         prior = self.distribution(own)
         return prior.expand(shape[: len(shape) - prior.event_dim]).sample(key)
+
+    def mean_new(self, own: Hyper, shape: tuple[int, ...]) -> Array:
+        """Mean of what :meth:`sample_new` draws."""
+        return jnp.broadcast_to(own.get("mu", jnp.zeros(())), shape)
 
     def location(self, hyper: Hyper) -> tuple[Array, Array] | None:
         """Gaussian precision and mean of ``mu`` given the other hyperparameters; None if the family has no mu.

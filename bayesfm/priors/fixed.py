@@ -61,6 +61,10 @@ class Fixed(Prior):
         """The two numbers, for every group."""
         return jnp.full(shape, self.precision), jnp.full(shape, self.mean)
 
+    def mean_new(self, own: Hyper, shape: tuple[int, ...]) -> Array:
+        """The mean."""
+        return jnp.full(shape, self.mean)
+
     def initial(self, sizes: Sizes) -> Hyper:
         """Nothing to start."""
         return {}

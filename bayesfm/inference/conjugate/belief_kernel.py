@@ -72,12 +72,12 @@ class BeliefKernel(StateKernel):
 
     def report(self, state: Drawn) -> tuple[dict[str, Array], dict[str, Array]]:
         """As for all kernels; the log weight of the draw among the statistics."""
-        sites, stats = super().report(state.state)
+        sites, stats = self.report_of(state.state)
         return sites, stats if self.root is None else {**stats, "log_weight": state.log_weight}
 
     def moments(self, key: Key[Array, ""], state: Drawn) -> dict[str, tuple[Array, Array]]:
         """As for all kernels."""
-        return super().moments(key, state.state)
+        return self.moments_of(key, state.state, point=self.root is None)
 
     def _theta(self, key: Key[Array, ""]) -> Drawn:
         key_w0, key_theta = jax.random.split(key)
@@ -105,13 +105,11 @@ class BeliefKernel(StateKernel):
     def _scales(self, key: Key[Array, ""], state: ModelState) -> ModelState:
         key_params, key_w, key_v = jax.random.split(key, 3)
         likelihood, native = self.spec.likelihood, self.data.layout.native
-        own = state.theta, state.hyper_w, state.hyper_v
+        update = self._hyper
         if likelihood.outputs:
-            num = likelihood.outputs[0]
-            each = jax.random.split(key_w, num), jax.random.split(key_v, num)
-            hyper_w, hyper_v = jax.vmap(self._hyper)(*each, *own)
-        else:
-            hyper_w, hyper_v = self._hyper(key_w, key_v, *own)
+            key_w, key_v = (jax.random.split(key, likelihood.outputs[0]) for key in (key_w, key_v))
+            update = jax.vmap(update)
+        hyper_w, hyper_v = update(key_w, key_v, state.theta, state.hyper_w, state.hyper_v)
         params = likelihood.update(key_params, self.data.observed, state.eta, state.params, native=native)
         return state._replace(hyper_w=hyper_w, hyper_v=hyper_v, params=params)
 

@@ -51,7 +51,7 @@ class StateKernel:
     stream_rows: dict[str, RowData]
     keep: tuple[str, ...]
 
-    def report(self, state: ModelState) -> tuple[dict[str, Array], dict[str, Array]]:
+    def report_of(self, state: ModelState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
         sites, data = to_sites(state, self.data.layout), self.data
         stats = draw_stats(
@@ -60,10 +60,12 @@ class StateKernel:
         sites["eta"] = state.eta[..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 
-    def moments(self, key: Key[Array, ""], state: ModelState) -> dict[str, tuple[Array, Array]]:
-        """Mean and variance of y at the rows of every stream; unseen levels are drawn from their group's prior."""
+    def moments_of(
+        self, key: Key[Array, ""], state: ModelState, *, point: bool = False
+    ) -> dict[str, tuple[Array, Array]]:
+        """Mean and variance of y at the rows of every stream; see ``report.row_moments``."""
         sites = to_sites(state, self.data.layout)
-        return row_moments(self._own(key), self.spec, sites, self.streams, self.stream_rows)
+        return row_moments(self._own(key), self.spec, sites, self.streams, self.stream_rows, point=point)
 
     def _own(self, key: Key[Array, ""]) -> Key[Array, ""]:
         """The same random numbers, made by the kernels where they work."""

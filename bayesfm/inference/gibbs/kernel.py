@@ -37,3 +37,11 @@ class GibbsKernel(StateKernel):
         # Accelerators round the factors of float32 products to ten bits by default: a rotation would be none.
         with jax.default_matmul_precision("highest"):
             return sweep(self._own(key), state, self.spec, self.data, self.factor_block)
+
+    def report(self, state: ModelState) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
+        return self.report_of(state)
+
+    def moments(self, key: Key[Array, ""], state: ModelState) -> dict[str, tuple[Array, Array]]:
+        """Mean and variance of y at the rows of every stream."""
+        return self.moments_of(key, state)

@@ -59,7 +59,8 @@ def mode_draws(
         **report,
     )
     options = ChainOptions(0, max(1, num_samples), num_chains=1, progress=False)
-    return as_draws(run_chains(kernel, key, options), spec, problem.centre, problem.probe_rows, info)
+    run = run_chains(kernel, key, options)
+    return as_draws(run, spec, problem.centre, problem.probe_rows, {**info, "point": not num_samples})
 
 
 @jax.jit
