@@ -27,7 +27,7 @@ def logistic_bound(
 
 def log_two_cosh(square: Float[Array, " n"]) -> Float[Array, " n"]:
     """log(2 cosh(c / 2)) as a function of c^2, with a derivative that is right at 0 too."""
-    small = square < 0.25
+    small = square < 0.04
     s = jnp.where(small, square, 0.0)
     series = s / 8 * (1 - s / 24 * (1 - s / 15 * (1 - 17 * s / 224)))
     c = jnp.sqrt(jnp.where(small, 1.0, square))

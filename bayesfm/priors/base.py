@@ -185,10 +185,11 @@ class Prior(Protocol):
         """Where a chain starts."""
         ...
 
-    def mode(self, features: Features) -> Hyper | None:
+    def mode(self, features: Features, covariance: Array) -> Hyper | None:
         """Hyperparameters of largest log p(x | hyper) + log p(hyper), precisions and scales being on the log scale.
 
-        ``scatter`` may be an expected one. None where there is no closed form.
+        Of beliefs about x: ``scatter`` is the expected one, and ``covariance`` (G, *d) or (G, k, k) the sum over the
+        features of each group. None where there is no closed form.
         """
         return None
 

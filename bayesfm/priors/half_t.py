@@ -149,7 +149,7 @@ class HalfT(Prior):
         shape = (sizes.groups, *sizes.columns)
         return {"mu": jnp.full(shape, self.mu0), "sigma": jnp.full(shape, self.scale)}
 
-    def mode(self, features: Features) -> Hyper:
+    def mode(self, features: Features, covariance: Array) -> Hyper:
         """sigma^2 is the positive root of a quadratic equation, and mu the mean of mu.
 
         With B as in :meth:`update` and s = sigma^2 the slope of the log density by log sigma is

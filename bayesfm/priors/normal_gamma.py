@@ -130,7 +130,7 @@ class NormalGamma(Prior):
         shape = (sizes.groups, *sizes.columns)
         return {"mu": jnp.full(shape, self.mu0), "lambda": jnp.full(shape, self.a0 / self.b0)}
 
-    def mode(self, features: Features) -> Hyper:
+    def mode(self, features: Features, covariance: Array) -> Hyper:
         """lambda = (a0 + p_g + 1)/(b0 + scatter + beta0 p_g/(beta0 + p_g) (mean - mu0)^2), and the mean of mu."""
         rate = self.b0 + sum_of_squares(features, self.beta0, self.mu0)
         lam = (self.a0 + features.number_per_column + 1) / rate

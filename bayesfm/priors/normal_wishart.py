@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import OTHER_FACTOR, Dims, Features, Hyper, Prior, Sizes
+from bayesfm.priors.location import best_mean
 from bayesfm.random import gamma
 
 __all__ = ["NormalWishart"]
@@ -115,6 +116,15 @@ class NormalWishart(Prior):
             "precision": jnp.broadcast_to(precision, (sizes.groups, k, k)),
         }
 
+    def mode(self, features: Features, covariance: Float[Array, "G k k"]) -> Hyper:
+        """Lambda = (k + a0 + p_g) R^-1 with R as in :meth:`update`, of the expected scatter matrix; the mean of mu."""
+        rate = self._rate(features) + covariance
+        df = rate.shape[-1] + self.a0 + features.number
+        return {
+            "mu": best_mean(features, self.beta0, self.mu0),
+            "precision": df[:, None, None] * jnp.linalg.inv(rate),
+        }
+
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw (Lambda, mu) of every group from their joint conditional: Lambda with mu integrated out, then mu.
 
@@ -128,14 +138,18 @@ class NormalWishart(Prior):
         key_precision, key_mu = jax.random.split(key)
         number = features.number[:, None]
         weight = number + self.beta0
-        off = jnp.sqrt(self.beta0 * number / weight) * (features.mean - self.mu0)
-        rate = self.b0 * jnp.eye(k) + _scatter(features) + off[:, :, None] * off[:, None]
         degrees = k - 1 + self.a0 + features.number
-        root = _wishart_root(key_precision, degrees, rate)
-        noise = jax.random.normal(key_mu, (G, k, 1), rate.dtype)
+        root = _wishart_root(key_precision, degrees, self._rate(features))
+        noise = jax.random.normal(key_mu, (G, k, 1), root.dtype)
         deviation = solve_triangular(root, noise, trans="T")[..., 0] / jnp.sqrt(weight)
-        mu = (number * features.mean + self.beta0 * self.mu0) / weight + deviation
+        mu = best_mean(features, self.beta0, self.mu0) + deviation
         return {"mu": mu, "precision": root @ jnp.swapaxes(root, -1, -2)}
+
+    def _rate(self, features: Features) -> Float[Array, "G k k"]:
+        """R of :meth:`update`."""
+        number = features.number[:, None]
+        off = jnp.sqrt(self.beta0 * number / (number + self.beta0)) * (features.mean - self.mu0)
+        return self.b0 * jnp.eye(off.shape[1]) + _scatter(features) + off[:, :, None] * off[:, None]
 
 
 def _scatter(features: Features) -> Float[Array, "G k k"]:

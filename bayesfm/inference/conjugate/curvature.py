@@ -85,7 +85,7 @@ def _by_steps(
     K, m = theta.shape
     own = with_sentinel(theta)
 
-    def step(packed: Float[Array, "q m+1"], now: Steps) -> tuple[Float[Array, "q m+1"], None]:
+    def step(packed: Float[Array, "q wide"], now: Steps) -> tuple[Float[Array, "q wide"], None]:
         summed = sum_by_owner(terms(now, own[:, now.feature]), now.owner, now.feature.shape[0])
         return set_features(packed, now, summed.T), None
 

@@ -26,8 +26,8 @@ from bayesfm.priors import Features, Hyper, Prior, Sizes, of_features
 
 __all__ = ["Beliefs", "expected_log_prior", "fit_hyper"]
 
-STEPS = 10
-"""Iterations of L-BFGS on hyperparameters that have no mode in closed form."""
+STEPS, FIRST_STEP = 20, 0.1
+"""Iterations on hyperparameters that have no mode in closed form; size of the first step, on log scales."""
 
 
 class Beliefs(NamedTuple):
@@ -65,8 +65,12 @@ def expected_log_prior(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Float[Ar
     spread = precision * (beliefs.cov if prior.full else beliefs.variance)
     out = jnp.sum(log_density) - 0.5 * jnp.sum(spread) + prior.log_hyper(hyper)
     for name, bijection in _bijections(prior, beliefs.sizes).items():
-        free = bijection.inv(hyper[name])
-        out += jnp.sum(bijection.log_abs_det_jacobian(free, hyper[name]))
+        x = hyper[name]
+        if bijection.domain.event_dim < bijection.codomain.event_dim:
+            # The log scale of matrices: the measure that no change of basis changes, |x|^(-(k + 1)/2) dx.
+            out += 0.5 * (x.shape[-1] + 1) * jnp.sum(jnp.linalg.slogdet(x)[1])
+        else:
+            out += jnp.sum(bijection.log_abs_det_jacobian(bijection.inv(x), x))
     return out
 
 
@@ -74,7 +78,8 @@ def fit_hyper(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Hyper:
     """Hyperparameters of larger :func:`expected_log_prior`: its mode where the family knows it, else steps uphill."""
     if not hyper or not beliefs.mean.size:
         return hyper
-    mode = prior.mode(beliefs.features())
+    covariance = jax.ops.segment_sum(beliefs.cov, beliefs.group, beliefs.num_groups)
+    mode = prior.mode(beliefs.features(), covariance)
     return _ascend(prior, hyper, beliefs) if mode is None else mode
 
 
@@ -88,13 +93,12 @@ def _ascend(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Hyper:
     def depth(u: Float[Array, " d"]) -> Float[Array, ""]:
         return -expected_log_prior(prior, constrained(u), beliefs)
 
-    optimiser = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(depth)
+    # Steps of their own for every coordinate, by the signs of slopes; a line search takes ten times as long to compile.
+    optimiser = optax.rprop(FIRST_STEP)
 
     def step(_: Any, carry: tuple[Array, Any]) -> tuple[Array, Any]:
         u, state = carry
-        value, gradient = value_and_grad(u, state=state)
-        change, state = optimiser.update(gradient, state, u, value=value, grad=gradient, value_fn=depth)
+        change, state = optimiser.update(jax.grad(depth)(u), state, u)
         return optax.apply_updates(u, change), state
 
     best, _ = lax.fori_loop(0, STEPS, step, (free, optimiser.init(free)))

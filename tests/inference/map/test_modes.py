@@ -1,0 +1,180 @@
+"""Modes by either optimiser, and the normals around them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from numpyro.infer.util import log_density
+
+from bayesfm import AscentOptions, cavi, default_spec, find_map, laplace
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.draws import Draws
+from bayesfm.likelihoods import Categorical, Gaussian, Likelihood, OrdinalLogit, Poisson
+from bayesfm.model import ModelSpec, numpyro_model
+from bayesfm.priors import HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
+from tests.inference.vi.test_cavi import CASES, one_field, ratings
+
+KEY = jax.random.key(0)
+LONG = AscentOptions(max_iterations=2000, tolerance=1e-12, progress=False)
+SHORT = AscentOptions(max_iterations=30, progress=False)
+
+
+def problem(name: str = "gaussian", n: int = 150) -> tuple[ModelSpec, Any, np.ndarray]:
+    design, eta = ratings(n)
+    likelihood, draw = CASES[name]
+    y = draw(eta, np.random.default_rng(1))
+    return default_spec(y, 2, likelihood=likelihood), design, y
+
+
+def slope(draws: Draws, spec: ModelSpec, design: Any, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Gradient of NumPyro's log density of the model by w0, w and v at a draw."""
+    sites = {name: jax.numpy.asarray(x[0, 0]) for name, x in draws.sites.items() if name != "eta"}
+    own = {name: sites[name] for name in ("w0", "w", "v") if name in sites}
+
+    def height(own: dict[str, jax.Array]) -> jax.Array:
+        args = spec, DesignArrays.from_design(design, np.float64), jax.numpy.asarray(design.groups)
+        model = (*args, len(design.group_names), jax.numpy.asarray(y))
+        return log_density(numpyro_model, model, {}, {**sites, **own})[0]
+
+    return {name: np.asarray(x) for name, x in jax.jit(jax.grad(height))(own).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "optimiser"),
+    [("gaussian", "als"), ("gaussian", "lbfgs"), ("logit", "als"), ("ordinal", "lbfgs")],
+)
+def test_no_slope_is_left(name: str, optimiser: str) -> None:
+    """By NumPyro's log density of the one model, which knows neither optimiser."""
+    spec, design, y = problem(name)
+    with jax.enable_x64():
+        draws = find_map(KEY, spec, design, y, optimiser=optimiser, shrinkage=1.0, options=LONG)
+        assert draws.sites["w"].shape == (1, 1, 14)
+        for x, left in slope(draws, spec, design, y).items():
+            assert np.max(np.abs(left)) < 1e-2 * len(y) ** 0.5, x
+
+
+@pytest.mark.parametrize("name", ["gaussian", "probit", "student-t"])
+def test_optimisers_agree(name: str) -> None:
+    """From one start, with the same scales, to 1e-5 of the objective; least squares never go down."""
+    spec, design, y = problem(name)
+    with jax.enable_x64():
+        ends = []
+        for optimiser in ("als", "lbfgs"):
+            draws = find_map(KEY, spec, design, y, optimiser=optimiser, options=LONG, start="mean-field")
+            ends.append(draws.info["objective"][-1])
+            rises = np.diff(draws.info["objective"])
+            if optimiser == "als":
+                assert np.all(rises >= -1e-9 * np.abs(ends[0]))
+    np.testing.assert_allclose(*ends, rtol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", [Poisson(), OrdinalLogit(num_classes=3), Categorical(num_classes=3)])
+def test_likelihoods_without_a_bound(likelihood: Likelihood) -> None:
+    """L-BFGS takes them; so does the Laplace approximation."""
+    design, eta = ratings()
+    y = np.digitize(eta, [-0.5, 0.5]) * 1.0
+    spec = default_spec(y, 2, likelihood=likelihood)
+    draws = laplace(KEY, spec, design, y, options=SHORT, num_samples=20)
+    start, end = draws.info["objective"][0], draws.info["objective"][-1]
+    assert end > start + 10
+    assert draws.sites["v"].shape[:2] == (1, 20)
+    assert all(np.all(np.isfinite(x)) for x in draws.sites.values())
+    with pytest.raises(ValueError, match="has no bound for least squares"):
+        find_map(KEY, spec, design, y, optimiser="als", options=SHORT)
+
+
+@pytest.mark.parametrize("prior", [HalfT(), MultiplicativeGamma(), NormalWishart()])
+def test_every_prior(prior: Any) -> None:
+    spec, design, y = problem()
+    draws = find_map(KEY, replace(spec, prior_v=prior, prior_w=Horseshoe()), design, y, options=SHORT)
+    assert np.mean((draws.sites["eta"][0, 0] - y[draws.probe_rows]) ** 2) < 0.5 * np.var(y)
+
+
+def test_laplace_is_exact_where_the_posterior_is_a_product_of_normals() -> None:
+    spec, design, y, code = one_field()
+    with jax.enable_x64():
+        draws = laplace(KEY, spec, design, y, options=LONG, num_samples=4000, sample_scales="point")
+    precision = 2.0 + 4.0 * np.bincount(code)
+    mean = (2.0 * 0.3 + 4.0 * np.bincount(code, weights=y)) / precision
+    w = draws.sites["w"][0]
+    assert np.all(np.abs(w.mean(axis=0) - mean) < 5 / np.sqrt(precision * 4000))
+    np.testing.assert_allclose(w.var(axis=0), 1 / precision, rtol=5 * np.sqrt(2 / 4000))
+    np.testing.assert_allclose(draws.stats["log_weight"].std(), 0.0, atol=1e-6)
+
+
+def test_held_out_rows_choose_the_shrinkage() -> None:
+    """And stop the ascent: no look has a better score than the one that is kept."""
+    spec, design, y = problem(n=150)
+    train, held = np.arange(100), np.arange(100, 150)
+    draws = find_map(
+        KEY, spec, design.take(train), y[train], options=SHORT, validation=(design.take(held), y[held])
+    )
+    scores = draws.info["shrinkage_scores"]
+    assert len(scores) >= 2
+    assert draws.info["shrinkage"] == float(max(scores, key=scores.__getitem__))
+    assert max(draws.info["validation"].values()) == max(scores.values())
+    fixed = find_map(KEY, spec, design.take(train), y[train], options=SHORT)
+    assert fixed.info["shrinkage"] == 2.0
+
+
+def test_given_scales_stay() -> None:
+    spec, design, y = problem()
+    G = len(design.group_names)
+    given = {
+        "mu_w": np.zeros(G),
+        "lambda_w": np.full(G, 3.0),
+        "mu_v": np.zeros((G, 2)),
+        "lambda_v": np.full((G, 2), 5.0),
+    }
+    draws = find_map(KEY, spec, design, y, scales=given, options=SHORT)
+    np.testing.assert_allclose(draws.sites["lambda_v"], 5.0)
+    prior = find_map(KEY, spec, design, y, scales="prior", options=SHORT)
+    np.testing.assert_allclose(prior.sites["lambda_w"], 1 / spec.prior_w.b0, rtol=1e-5)
+    with pytest.raises(ValueError, match="scales must name the hyperparameters mu_w, lambda_w"):
+        find_map(KEY, spec, design, y, scales={"lambda_w": 1.0}, options=SHORT)
+
+
+def test_a_start_of_ones_own() -> None:
+    """The mode of one run is where another ends at once."""
+    spec, design, y = problem()
+    y = y + 100.0
+    spec = default_spec(y, 2)
+    first = find_map(KEY, spec, design, y, options=LONG)
+    start = {name: first.sites[name][0, 0] for name in ("w0", "w", "v")}
+    again = find_map(KEY, spec, design, y, options=SHORT, start=start)
+    assert abs(first.sites["w0"][0, 0] - 100) < 5
+    np.testing.assert_allclose(again.info["objective"][0], first.info["objective"][-1], rtol=1e-4)
+    with pytest.raises(ValueError, match="start lacks the site"):
+        find_map(KEY, spec, design, y, options=SHORT, start={"w": start["w"]})
+
+
+def test_draws_have_more_than_the_mode() -> None:
+    """Scales move with their conditionals unless they are asked to stay."""
+    spec, design, y = problem()
+    moving = laplace(KEY, spec, design, y, options=SHORT, num_samples=30)
+    staying = laplace(KEY, spec, design, y, options=SHORT, num_samples=30, sample_scales="point")
+    assert np.ptp(moving.sites["alpha"]) > 0
+    assert np.ptp(staying.sites["alpha"]) == 0
+    assert isinstance(spec.likelihood, Gaussian)
+    mean_field = cavi(KEY, spec, design, y, options=SHORT, num_samples=30)
+    assert mean_field.sites["eta"].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"optimiser": "newton"}, "optimiser"),
+        ({"shrinkage": 0.0}, "shrinkage must be positive"),
+        ({"shrinkage": "validation"}, "needs validation="),
+        ({"scales": "mode"}, "scales"),
+        ({"start": "zero"}, "start"),
+    ],
+)
+def test_bad_arguments(settings: dict[str, Any], match: str) -> None:
+    spec, design, y = problem()
+    with pytest.raises(ValueError, match=match):
+        find_map(KEY, spec, design, y, options=AscentOptions(max_iterations=1, progress=False), **settings)
