@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.chains import ChainOptions
     from bayesfm.inference.engines import nuts
+    from bayesfm.inference.gibbs.numpyro_block import FMBlock
     from bayesfm.inference.gibbs.run import gibbs
     from bayesfm.likelihoods import (
         BernoulliLogit,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         NormalGamma,
         NormalWishart,
     )
+    from bayesfm.term import fm_dims, fm_term, on_device
     from bayesfm.versions import show_versions
 
     __version__: str
@@ -67,6 +69,7 @@ __all__ = [
     "ConvergenceWarning",
     "Design",
     "DesignEncoder",
+    "FMBlock",
     "FMClassifier",
     "FMCount",
     "FMOrdinal",
@@ -90,9 +93,12 @@ __all__ = [
     "align",
     "default_spec",
     "design_from_matrix",
+    "fm_dims",
+    "fm_term",
     "gibbs",
     "load",
     "nuts",
+    "on_device",
     "read_libfm",
     "save",
     "show_versions",
@@ -115,6 +121,7 @@ _MODULES = {
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.chains": ("ChainOptions",),
     "inference.engines": ("nuts",),
+    "inference.gibbs.numpyro_block": ("FMBlock",),
     "inference.gibbs.run": ("gibbs",),
     "likelihoods": (
         "BernoulliLogit",
@@ -140,6 +147,7 @@ _MODULES = {
         "NormalGamma",
         "NormalWishart",
     ),
+    "term": ("fm_dims", "fm_term", "on_device"),
     "versions": ("show_versions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

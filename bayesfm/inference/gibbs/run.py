@@ -15,7 +15,7 @@ from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
-from bayesfm.design.units import FieldUnit
+from bayesfm.design.units import FieldUnit, Layout
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
@@ -23,7 +23,7 @@ from bayesfm.inference.gibbs.state import GibbsData, start_sd
 from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams
 from bayesfm.model import ModelSpec
 
-__all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
+__all__ = ["default_factor_block", "gibbs", "gibbs_kernel", "plan"]
 
 
 def gibbs(
@@ -125,10 +125,7 @@ def gibbs_kernel(
         raise ValueError(f"{type(spec.likelihood).__name__} has no Gibbs sweep: use NUTS")
     problem = prepare(spec, design, y, weight, row_data)
     dtype = jnp.zeros(()).dtype
-    use_native = _use_native(kernels, spec)
-    layout = build_layout(design, dtype=dtype.type, native=use_native)
-
-    only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
+    layout, factor_block = plan(spec, design, factor_block, kernels)
 
     def padded(x: np.ndarray, fill: float = 0.0) -> Array:
         room = (0, layout.num_padded - len(x))
@@ -147,10 +144,18 @@ def gibbs_kernel(
         probe_rows=jnp.asarray(problem.probe_rows),
         streams={name: DesignArrays.from_design(rows, dtype) for name, rows in (streams or {}).items()},
         stream_rows=jax.tree.map(jnp.asarray, rows_of_streams(spec, streams or {}, dtype, stream_row_data)),
-        factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
+        factor_block=factor_block,
         keep=kept_sites(keep, spec),
     )
     return kernel, problem.centre
+
+
+def plan(spec: ModelSpec, design: Design, factor_block: int | str, kernels: str) -> tuple[Layout, int]:
+    """The layout of a design, still on the host, and the number of factors drawn jointly with w."""
+    use_native = _use_native(kernels, spec)
+    layout = build_layout(design, dtype=jnp.zeros(()).dtype.type, native=use_native)
+    only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
+    return layout, _factor_block(factor_block, spec.predictor.rank, use_native and only_fields)
 
 
 def default_factor_block(rank: int, native_fields: bool = False) -> int:
