@@ -154,8 +154,10 @@ class FMBlock(MCMCKernel):
             return FMBlockState(
                 {name: jnp.asarray(init_params[name]) for name in self._own.values()}, rng_key
             )
-        spec = _spec_of(self._term(model_args, kwargs, init_params))
-        return FMBlockState(self._named(initial_state(_typed(key), spec, self._gibbs_data)), rng_key)
+        assert self._known is not None
+        spec = _spec_of(self._known.term)  # hyperparameters start alike whatever the means
+        start = jax.jit(lambda key: self._named(initial_state(_typed(key), spec, self._gibbs_data)))
+        return FMBlockState(start(key), rng_key)
 
     def _prepare(self, model_args: tuple[Any, ...], model_kwargs: dict[str, Any]) -> None:
         """Once for the same arguments; outside of whatever is being traced."""

@@ -23,7 +23,17 @@ from bayesfm.likelihoods.base import Observed, Params, RowData
 from bayesfm.likelihoods.distributions import Probit
 from bayesfm.term import TERM, FMTerm
 
-__all__ = ["AUGMENTED", "Given", "Listener", "Run", "location", "look_up", "row_information", "run_with"]
+__all__ = [
+    "AUGMENTED",
+    "Given",
+    "Listener",
+    "Run",
+    "location",
+    "look_up",
+    "row_information",
+    "run_with",
+    "unwrapped",
+]
 
 
 class Listener(Messenger):
@@ -104,7 +114,7 @@ AUGMENTED = (
 
 def look_up(site: dict[str, Any]) -> Augmentation | None:
     """The augmentation of a site; None if it is not observed, or there is none."""
-    fn, _ = _unwrapped(site["fn"])
+    fn, _ = unwrapped(site["fn"])
     kinds = [x for x in AUGMENTED if isinstance(fn, x.kind)]
     return kinds[0] if kinds and site["is_observed"] else None
 
@@ -113,10 +123,10 @@ def location(site: dict[str, Any]) -> Float[Array, " n"]:
     """Linear predictor of a site that has an augmentation."""
     augmentation = look_up(site)
     assert augmentation is not None
-    return augmentation.predictor(_unwrapped(site["fn"])[0])
+    return augmentation.predictor(unwrapped(site["fn"])[0])
 
 
-def _unwrapped(fn: dist.Distribution) -> tuple[dist.Distribution, Bool[Array, "..."] | bool]:
+def unwrapped(fn: dist.Distribution) -> tuple[dist.Distribution, Bool[Array, "..."] | bool]:
     """The distribution without its wrappers, and the mask."""
     mask: Any = True
     while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
@@ -165,7 +175,7 @@ def row_information(
 def _augment(
     key: Key[Array, ""], site: dict[str, Any], eta: Float[Array, " n"], native: bool
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    fn, mask = _unwrapped(site["fn"])
+    fn, mask = unwrapped(site["fn"])
     augmentation = look_up(site)
     assert augmentation is not None
     likelihood, params, rows = augmentation.likelihood(fn)
