@@ -38,10 +38,10 @@ def test_the_season_is_found(page: dict[str, Any]) -> None:
 
 
 def test_regressions_are_found(page: dict[str, Any]) -> None:
-    draws = page["draws"]
-    found = named("on_w", posterior_test(draws["on_w"], page["worth"]))
-    assert_no_alarm(found | named("sigma", posterior_test(draws["sigma"], 0.5)))
-    assert np.all(posterior_test(draws["on_w"], 0.0) < level(1))
+    truth = page["worth"] + page["style"] @ page["user_v"].mean(axis=0)
+    found = named("by user", posterior_test(page["by_user"], truth))
+    assert_no_alarm(found | named("sigma", posterior_test(page["draws"]["sigma"], 0.5)))
+    assert np.all(posterior_test(page["by_user"], 0.0) < level(1))
 
 
 def test_films_without_ratings_are_predicted(page: dict[str, Any]) -> None:

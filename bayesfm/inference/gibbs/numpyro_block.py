@@ -169,7 +169,9 @@ class FMBlock(MCMCKernel):
             raise TypeError(
                 "FMBlock checks the model when it starts, and needs its arguments as concrete arrays there"
             )
-        with jax.core.eval_context():  # also where chains are run in parallel, and all of this is being traced
+        with (
+            jax.core.eval_context()
+        ):  # also where chains are run in parallel, and all of this is being traced
             known = examine(self._model, self._name, model_args, model_kwargs)
             spec = _spec_of(known.term)
             layout, self._factor_block = plan(spec, self._design, *self._options)

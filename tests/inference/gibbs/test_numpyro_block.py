@@ -287,11 +287,17 @@ def information(name: str, weight: np.ndarray) -> tuple[Any, ...]:
     return row_information(key, run, e, tuple(sites), augmented, native=native.available()), (e, c, s, y, key)
 
 
-SLOW = pytest.mark.slow  # Polya-Gamma variables take seconds to compile; the test above has them, too
+SLOW = pytest.mark.slow  # these take seconds to compile; the test of joint invariance has clicks
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("logit", marks=SLOW), pytest.param("binomial", marks=SLOW), "probit", "student-t"]
+    "name",
+    [
+        pytest.param("logit", marks=SLOW),
+        pytest.param("binomial", marks=SLOW),
+        pytest.param("probit", marks=SLOW),
+        "student-t",
+    ],
 )
 def test_rows_are_augmented_as_by_the_likelihood(name: str) -> None:
     weight = np.ones(N) if name == "probit" else WEIGHT
