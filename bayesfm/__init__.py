@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bayesfm.inference.ascent import AscentOptions
     from bayesfm.inference.chains import ChainOptions
     from bayesfm.inference.engines import nuts
+    from bayesfm.inference.gibbs.numpyro_block import FMBlock
     from bayesfm.inference.gibbs.run import gibbs
     from bayesfm.inference.modes import find_map, laplace
     from bayesfm.inference.vi.run import cavi
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         NormalGamma,
         NormalWishart,
     )
+    from bayesfm.term import fm_dims, fm_term, on_device
     from bayesfm.versions import show_versions
 
     __version__: str
@@ -71,6 +73,7 @@ __all__ = [
     "ConvergenceWarning",
     "Design",
     "DesignEncoder",
+    "FMBlock",
     "FMClassifier",
     "FMCount",
     "FMOrdinal",
@@ -96,10 +99,13 @@ __all__ = [
     "default_spec",
     "design_from_matrix",
     "find_map",
+    "fm_dims",
+    "fm_term",
     "gibbs",
     "laplace",
     "load",
     "nuts",
+    "on_device",
     "read_libfm",
     "save",
     "show_versions",
@@ -123,6 +129,7 @@ _MODULES = {
     "inference.ascent": ("AscentOptions",),
     "inference.chains": ("ChainOptions",),
     "inference.engines": ("nuts",),
+    "inference.gibbs.numpyro_block": ("FMBlock",),
     "inference.gibbs.run": ("gibbs",),
     "inference.modes": ("find_map", "laplace"),
     "inference.vi.run": ("cavi",),
@@ -150,6 +157,7 @@ _MODULES = {
         "NormalGamma",
         "NormalWishart",
     ),
+    "term": ("fm_dims", "fm_term", "on_device"),
     "versions": ("show_versions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -12,11 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax import lax
 from jaxtyping import Array, Float, Int
-from numpyro.distributions import Distribution
-from numpyro.distributions.batch_util import promote_batch_shape
-from numpyro.primitives import Messenger
 
 from bayesfm import likelihoods
 from bayesfm._pytree import pytree
@@ -34,9 +30,9 @@ from bayesfm.priors import (
     NormalGamma,
     NormalWishart,
     Prior,
-    Sizes,
     of_features,
 )
+from bayesfm.term import OnDevice, fm_dims, fm_term
 
 __all__ = [
     "ModelSpec",
@@ -198,9 +194,7 @@ def site_dims(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
     outputs = spec.likelihood.output_dims
     dims: dict[str, tuple[str, ...]] = {} if spec.intercept is None else {"w0": outputs}
     dims |= spec.likelihood.dims
-    dims |= {f"{name}_w": (*outputs, *own) for name, own in spec.prior_w.hyper_dims(()).items()}
-    dims |= {f"{name}_v": (*outputs, *own) for name, own in spec.prior_v.hyper_dims(("factor",)).items()}
-    return {**dims, "w": (*outputs, "feature"), "v": (*outputs, "feature", "factor")}
+    return {**dims, **fm_dims(spec.prior_w, spec.prior_v, output_dims=outputs)}
 
 
 def numpyro_model(
@@ -231,17 +225,15 @@ def numpyro_model(
     rows : dict of arrays of shape (n,), optional
         The likelihood's row data; see ``likelihoods.base.check_row_data``.
     """
-    k, p = spec.predictor.rank, design.num_features
-    params, outputs = spec.likelihood.sample(), spec.likelihood.outputs
-    w0 = jnp.zeros(outputs)
-    if spec.intercept is not None:
-        w0 = numpyro.sample("w0", spec.intercept.distribution().expand(outputs).to_event(len(outputs)))
-    w = _sample(spec.prior_w, "w", groups, Sizes(num_groups, p), outputs)
-    v = jnp.zeros((*outputs, p, 0))
-    if k:
-        v = _sample(spec.prior_v, "v", groups, Sizes(num_groups, p, (k,)), outputs)
-    of_output = partial(spec.predictor.eta, design)
-    eta = lax.map(lambda own: of_output(*own), (w0, w, v)) if outputs else of_output(w0, w, v)
+    params = spec.likelihood.sample()
+    eta = fm_term(
+        OnDevice(design, groups, num_groups),
+        spec.predictor.rank,
+        spec.prior_w,
+        spec.prior_v,
+        intercept=spec.intercept,
+        outputs=spec.likelihood.outputs,
+    )
     eta = numpyro.deterministic("eta", eta)
     weight = jnp.ones(design.num_rows) if weight is None else weight
     seen = weight > 0  # NumPyro refuses a scale of zero
@@ -251,50 +243,6 @@ def numpyro_model(
         numpyro.handlers.scale(scale=jnp.where(seen, weight, 1.0)),
     ):
         numpyro.sample("y", spec.likelihood.distribution(eta, params, rows or {}), obs=y)
-
-
-def _sample(
-    prior: Prior, name: str, groups: Int[Array, " p"], sizes: Sizes, outputs: tuple[int, ...]
-) -> Float[Array, "*L p *d"]:
-    """Sites of the hyperparameters and of x."""
-
-    def distribution(hyper: Hyper) -> Distribution:
-        return prior.distribution(of_features(prior, hyper, groups))
-
-    if outputs:
-        shapes = {f"{h}_{name}": sizes.shape(dims) for h, dims in prior.hyper_dims(sizes.column_dims).items()}
-        with OneEach(shapes, outputs):
-            hyper = prior.sample_hyper(f"_{name}", sizes)
-        of_x = promote_batch_shape(jax.vmap(distribution)(hyper)) if hyper else distribution(hyper)
-    else:
-        hyper = prior.sample_hyper(f"_{name}", sizes)
-        of_x = distribution(hyper)
-    batch = (*outputs, sizes.features, *sizes.columns)
-    batch = batch[: len(batch) - of_x.event_dim]
-    return numpyro.sample(name, of_x.expand(batch).to_event(len(batch)))
-
-
-class OneEach(Messenger):
-    """Gives every linear predictor hyperparameters of its own, in a leading axis.
-
-    Sites are repeated unless they have that axis already, from a site that they depend on.
-    """
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], outputs: tuple[int, ...]) -> None:
-        super().__init__()
-        self._shapes, self._outputs = shapes, outputs
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        """Before a site is sampled."""
-        if msg["type"] != "sample" or msg["name"] not in self._shapes:
-            return
-        of_site, shape = msg["fn"], self._shapes[msg["name"]]
-        if of_site.shape() == shape:
-            msg["fn"] = of_site.expand((*self._outputs, *of_site.batch_shape)).to_event(len(self._outputs))
-        elif of_site.shape() == (*self._outputs, *shape):
-            msg["fn"] = of_site.to_event(len(of_site.batch_shape))
-        else:
-            raise ValueError(f"site {msg['name']!r} has shape {of_site.shape()}, expected {shape}")
 
 
 def log_joint(

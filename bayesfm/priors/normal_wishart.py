@@ -81,7 +81,7 @@ class NormalWishart(Prior):
         rate = self.b0 * jnp.eye(k)
         return dist.Wishart(jnp.asarray(k - 1 + self.a0), rate_matrix=rate).expand((G,)).to_event(1)
 
-    def _of_mu(self, precision: Float[Array, "G k k"]) -> dist.Distribution:
+    def _of_mu(self, precision: Float[Array, "*L G k k"]) -> dist.Distribution:
         mean = jnp.full(precision.shape[:-1], self.mu0)
         return dist.MultivariateNormal(mean, precision_matrix=self.beta0 * precision).to_event(1)
 

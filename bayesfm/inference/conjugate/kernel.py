@@ -15,6 +15,7 @@ from bayesfm._pytree import pytree
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
+from bayesfm.design.units import Layout
 from bayesfm.inference.conjugate.state import ModelData, ModelState, start_sd, to_sites
 from bayesfm.inference.problem import Problem, kept_sites, rows_of_streams
 from bayesfm.inference.report import draw_stats, row_moments
@@ -72,10 +73,10 @@ class StateKernel:
         return compiled(key) if self.data.layout.native else key
 
 
-def model_data(design: Design, problem: Problem, *, native: bool) -> ModelData:
-    """The layout of a design on the device, with the response, weights and row data padded to it."""
+def model_data(design: Design, problem: Problem, layout: Layout | None = None) -> ModelData:
+    """The layout of a design on the device, by default XLA's, with response, weights and row data padded to it."""
     dtype = jnp.zeros(()).dtype
-    layout = build_layout(design, dtype=dtype.type, native=native)
+    layout = build_layout(design, dtype=dtype.type) if layout is None else layout
 
     def padded(x: np.ndarray, fill: float = 0.0) -> Array:
         room = (0, layout.num_padded - len(x))

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
-from bayesfm.design.units import FieldUnit
+from bayesfm.design.layout import build_layout
+from bayesfm.design.units import FieldUnit, Layout
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.conjugate.kernel import model_data, report_options
 from bayesfm.inference.draws import Draws
@@ -20,7 +22,7 @@ from bayesfm.inference.gibbs.kernel import GibbsKernel
 from bayesfm.inference.problem import as_draws, prepare
 from bayesfm.model import ModelSpec
 
-__all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]
+__all__ = ["default_factor_block", "gibbs", "gibbs_kernel", "plan"]
 
 
 def gibbs(
@@ -121,16 +123,22 @@ def gibbs_kernel(
     if not spec.likelihood.conjugate:
         raise ValueError(f"{type(spec.likelihood).__name__} has no Gibbs sweep: use NUTS")
     problem = prepare(spec, design, y, weight, row_data)
-    use_native = _use_native(kernels, spec)
-    data = model_data(design, problem, native=use_native)
-    only_fields = all(isinstance(unit, FieldUnit) for unit in data.layout.units)
+    layout, size = plan(spec, design, factor_block, kernels)
     kernel = GibbsKernel(
         spec=problem.spec,
-        data=data,
-        factor_block=_factor_block(factor_block, spec.predictor.rank, use_native and only_fields),
+        data=model_data(design, problem, layout),
+        factor_block=size,
         **report_options(problem, keep, streams, stream_row_data),
     )
     return kernel, problem.centre
+
+
+def plan(spec: ModelSpec, design: Design, factor_block: int | str, kernels: str) -> tuple[Layout, int]:
+    """The layout of a design, still on the host, and the number of factors drawn jointly with w."""
+    use_native = _use_native(kernels, spec)
+    layout = build_layout(design, dtype=jnp.zeros(()).dtype.type, native=use_native)
+    only_fields = all(isinstance(unit, FieldUnit) for unit in layout.units)
+    return layout, _factor_block(factor_block, spec.predictor.rank, use_native and only_fields)
 
 
 def default_factor_block(rank: int, native_fields: bool = False) -> int:

@@ -17,7 +17,7 @@ from bayesfm.inference.gibbs.rotation import rotate
 from bayesfm.model import ModelSpec
 from bayesfm.sums import total
 
-__all__ = ["linear_predictor", "sweep"]
+__all__ = ["linear_predictor", "sweep", "sweep_given"]
 
 
 def sweep(
@@ -62,6 +62,28 @@ def sweep(
         return likelihood.log_density(observed, eta, params)
 
     return _sweep_output(k_rest, state, spec, data, omega, z, log_density, factor_block)
+
+
+def sweep_given(
+    key: Key[Array, ""],
+    state: ModelState,
+    spec: ModelSpec,
+    data: ModelData,
+    omega: Float[Array, " n_pad"],
+    z: Float[Array, " n_pad"],
+    factor_block: int,
+) -> ModelState:
+    """Draw w0, theta and hyperparameters where z ~ N(eta, 1/omega) is all that is known of the rows.
+
+    For callers with a likelihood and an augmentation of their own; what ``spec`` and ``data`` say of it is not read.
+    ``state.eta`` must be that of the parameters.
+    """
+
+    def log_density(eta: Float[Array, " n_pad"]) -> Float[Array, " n_pad"]:
+        return -0.5 * omega * (z - eta) ** 2
+
+    keys = list(jax.random.split(key, 8))
+    return _sweep_output(keys, state, spec, data, omega, z, log_density, factor_block)
 
 
 def _sweep_outputs(

@@ -15,6 +15,7 @@ from bayesfm import native
 from bayesfm._checks import check_choice, check_finite
 from bayesfm.design import Design
 from bayesfm.design.gradient import GradientArrays
+from bayesfm.design.layout import build_layout
 from bayesfm.inference.ascent import Ascent, AscentOptions, climb
 from bayesfm.inference.conjugate.kernel import model_data
 from bayesfm.inference.conjugate.state import from_sites, start_sd, to_sites
@@ -114,7 +115,8 @@ def _check_optimiser(choice: str, spec: ModelSpec) -> str:
 
 def _als(problem: Problem, design: Design, validation: Validation | None) -> AlternatingLeastSquares:
     use_native = native.available() and jax.default_backend() == "cpu" and not problem.spec.prior_v.full
-    data = model_data(design, problem, native=use_native)
+    layout = build_layout(design, dtype=jnp.zeros(()).dtype.type, native=use_native)
+    data = model_data(design, problem, layout)
     return AlternatingLeastSquares(problem.spec, data, validation, problem.spec.predictor.rank)
 
 

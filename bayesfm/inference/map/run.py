@@ -43,7 +43,7 @@ def mode_draws(
     posterior in the block of that feature; scales come from their conditionals (``scales="conditional"``) or stay
     (``"point"``).
     """
-    data = model_data(design, problem, native=False)
+    data = model_data(design, problem)
     state = _state(problem.spec, data, mode.sites)
     w0_sd, root = jnp.zeros_like(state.w0), None
     if num_samples:

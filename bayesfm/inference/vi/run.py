@@ -103,7 +103,7 @@ def cavi(
             f"{type(spec.likelihood).__name__} has no bound for coordinate ascent: use map, laplace or nuts"
         )
     problem = prepare(spec, design, y, weight, row_data)
-    data = model_data(design, problem, native=False)
+    data = model_data(design, problem)
     climber = MeanField(problem.spec, data, validation_rows(problem, spec, validation))
     key_start, key_draws = jax.random.split(key)
     state, ascent = climb(climber, start(climber, key_start, {}), options, design.num_rows)

@@ -54,7 +54,7 @@ def estimate_scales(
     -------
     Scales
     """
-    data = model_data(design, problem, native=False)
+    data = model_data(design, problem)
     climber = MeanField(problem.spec, data, None, fit_scales=not held)
     known = {name: jnp.asarray(x, data.y.dtype) for name, x in (held or {}).items()}
     state, ascent = climb(climber, start(climber, key, known), options, design.num_rows)
