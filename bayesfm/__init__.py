@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         read_libfm,
         write_libfm,
     )
-    from bayesfm.diagnostics import ConvergenceWarning, summary
+    from bayesfm.diagnostics import ApproximationWarning, ConvergenceWarning, pareto_k, summary
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.ascent import AscentOptions
     from bayesfm.inference.chains import ChainOptions
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FM",
+    "ApproximationWarning",
     "AscentOptions",
     "BernoulliLogit",
     "BernoulliProbit",
@@ -106,6 +107,7 @@ __all__ = [
     "load",
     "nuts",
     "on_device",
+    "pareto_k",
     "read_libfm",
     "save",
     "show_versions",
@@ -124,7 +126,7 @@ _MODULES = {
         "write_libfm",
     ),
     "alignment": ("align",),
-    "diagnostics": ("ConvergenceWarning", "summary"),
+    "diagnostics": ("ApproximationWarning", "ConvergenceWarning", "pareto_k", "summary"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.ascent": ("AscentOptions",),
     "inference.chains": ("ChainOptions",),

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
+    "ApproximationWarning",
     "ConvergenceWarning",
     "check_convergence",
+    "has_chains",
     "identified",
     "labelled_draws",
+    "pareto_k",
     "summary",
     "warn_if_not_converged",
     "worst_probe",
@@ -40,12 +43,19 @@ MIN_ESS_PER_CHAIN = 100
 """Both from Vehtari et al. (2021), section 4."""
 FALSE_ALARMS = 0.01
 """Chance that any R-hat is larger than what is called chance."""
+MAX_PARETO_K = 0.7
+"""Vehtari et al. (2024), section 3."""
+MIN_WEIGHTS = 20
 MIN_DRAWS = 8
 """Per chain, so that a quarter of it has a variance."""
 
 
 class ConvergenceWarning(UserWarning):
-    """The chains have not been run for long enough, or do not agree."""
+    """The chains have not been run for long enough, or do not agree; or an ascent has not come to its end."""
+
+
+class ApproximationWarning(UserWarning):
+    """An approximation to the posterior is not close to it."""
 
 
 def identified(tree: xr.DataTree) -> xr.Dataset:
@@ -118,12 +128,18 @@ def summary(
     -------
     pandas.DataFrame
         One row per quantity: mean, sd, interval, bulk and tail effective sample size, R-hat (rank-normalized, split),
-        Monte Carlo standard errors. Numbers are shown rounded; they are kept as they are.
+        Monte Carlo standard errors. Numbers are shown rounded; they are kept as they are. Of an engine without chains
+        mean, sd and interval alone, and :func:`pareto_k` in ``attrs["pareto_k"]``.
 
     Raises
     ------
     ValueError
         If a name is unknown.
+
+    Warns
+    -----
+    ApproximationWarning
+        If Pareto k is above 0.7.
 
     References
     ----------
@@ -146,12 +162,64 @@ def summary(
 
     if not 0 < check_finite("ci_prob", ci_prob) < 1:
         raise ValueError(f"ci_prob must be between 0 and 1, got {ci_prob!r}")
-    data = identified(tree)
+    data, chains = identified(tree), has_chains(tree)
     if var_names is not None:
         data = _chosen(tree, data, [var_names] if isinstance(var_names, str) else list(var_names))
-    elif "eta" in data:
+    elif "eta" in data and chains:
         data = data.drop_dims("probe").assign(eta=worst_probe(data["eta"]))
-    return arviz_summary(halved(data), ci_prob=ci_prob, ci_kind="eti")
+    elif "eta" in data:
+        data = data.drop_dims("probe").assign(eta=data["eta"].isel(probe=[0]))
+    if chains:
+        return arviz_summary(halved(data), ci_prob=ci_prob, ci_kind="eti")
+    table = arviz_summary(data, kind="stats", ci_prob=ci_prob, ci_kind="eti")
+    k = pareto_k(tree)
+    if k is not None:
+        table.attrs["pareto_k"] = k
+        if not k <= MAX_PARETO_K:
+            _warn(
+                f"Pareto k of the approximation is {k:.2f}, above {MAX_PARETO_K}: as a whole it is not close to the "
+                "posterior, and intervals may be off, most of all those of hyperparameters. Predictions may still do: "
+                "check their coverage on held-out rows, or use inference='gibbs'.",
+                ApproximationWarning,
+            )
+    return table
+
+
+def has_chains(tree: xr.DataTree) -> bool:
+    """Whether the draws come from a Markov chain: R-hat and effective sample sizes mean nothing for the others."""
+    return json.loads(tree.attrs["inference"]).get("engine") not in ("map", "laplace", "cavi", "svi")
+
+
+def pareto_k(tree: xr.DataTree) -> float | None:
+    """Shape of the tail of the importance weights from an approximation to the posterior, given its scales.
+
+    Above 0.7 the weights have no reliable mean: the approximation lacks parts of the posterior. Of many parameters that
+    depend on each other, as those of a factorization machine, approximations in blocks are rarely below.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Of an engine that draws from an approximation.
+
+    Returns
+    -------
+    float or None
+        None where there are no weights: chains, a point, or fewer than 20 draws.
+
+    References
+    ----------
+    Yao, Vehtari, Simpson & Gelman (2018), Yes, but did it work? Evaluating variational inference, ICML. Vehtari,
+    Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25.
+    """
+    from arviz_stats.base import array_stats
+
+    stats = tree["sample_stats"].dataset
+    if "log_weight" not in stats or stats["log_weight"].size < MIN_WEIGHTS:
+        return None
+    weights = np.asarray(stats["log_weight"], np.float64).ravel()
+    if np.ptp(weights) < 1e-6 * len(weights):
+        return -np.inf  # equal weights: the approximation is the posterior
+    return float(array_stats.psislw(-weights, axis=-1)[1])  # it asks for a log-likelihood to be divided by
 
 
 def halved(data: xr.Dataset) -> xr.Dataset:
@@ -292,14 +360,25 @@ def labelled_draws(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
 def warn_if_not_converged(tree: xr.DataTree) -> None:
     """Issue a :class:`ConvergenceWarning` with everything that :func:`check_convergence` finds.
 
+    Of an engine without chains, if its ascent was stopped while it was rising.
+
     Parameters
     ----------
     tree : xarray.DataTree
         A posterior.
     """
-    found = check_convergence(tree)
-    if found:
-        _warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning)
+    if has_chains(tree):
+        found = check_convergence(tree)
+        if found:
+            _warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning)
+        return
+    info = json.loads(tree.attrs["inference"])
+    if not info["converged"]:
+        _warn(
+            f"the ascent was still rising after {info['iterations']} iterations: raise max_iterations, or tolerance if "
+            "the rise is small enough for you",
+            ConvergenceWarning,
+        )
 
 
 def _warn(message: str, category: type[Warning]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import engines, gradient, likelihoods, mixing, movielens, priors, scale, speed
+from benchmarks import approximations, engines, gradient, likelihoods, mixing, movielens, priors, scale, speed
 
 if __name__ == "__main__":
     parts = {
         "movielens": movielens,
+        "approximations": approximations,
         "engines": engines,
         "gradient": gradient,
         "likelihoods": likelihoods,

@@ -103,3 +103,16 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     assert native.isa() == request.param
     yield request.param
     library.bayesfm_set_isa(best)
+
+
+@pytest.fixture(scope="module")
+def little_optimisation() -> Iterator[None]:
+    """Programs that run once are not worth optimising: compiling them takes a third of the time without.
+
+    Compiled functions are forgotten before and after, since others must not meet them: they round differently.
+    """
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()

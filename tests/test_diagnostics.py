@@ -16,6 +16,7 @@ from bayesfm.diagnostics import (
     ConvergenceWarning,
     check_convergence,
     identified,
+    pareto_k,
     summary,
     warn_if_not_converged,
 )
@@ -212,3 +213,13 @@ def test_parts_may_be_missing() -> None:
     table = summary(make_tree(sites))
     assert table.index.tolist() == ["w0", "lambda_w[user]", "lambda_w[x]", "lp"]
     assert check_convergence(make_tree(sites)) == []
+
+
+@pytest.mark.parametrize("k", [0.3, 1.0])
+def test_pareto_k_is_the_shape_of_the_weights(k: float) -> None:
+    """Weights exp(k x) with exponential x are Pareto of shape k; weights that are all equal have none."""
+    x = np.random.default_rng(0).exponential(size=(1, 4000))
+    tree = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"log_weight": (("chain", "draw"), k * x)})})
+    assert pareto_k(tree) == pytest.approx(k, abs=5 * (1 + k) / np.sqrt(0.2 * 4000))
+    tree["sample_stats"]["log_weight"] = tree["sample_stats"]["log_weight"] * 0 + 3.0
+    assert pareto_k(tree) == -np.inf

@@ -28,7 +28,7 @@ class FMCount(RegressorMixin, FactorizationMachine):
     rank : int, optional
         Number of factors of the pairwise interactions; by default 8, or that of ``spec``.
     likelihood : {"negative_binomial", "poisson"} or Likelihood, optional
-        Overdispersed counts (the default), or Poisson, for ``inference="nuts"``.
+        Overdispersed counts (the default), or Poisson, for any ``inference`` but "gibbs" and "cavi".
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
         As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
         progress, callback, checkpoint, resume, draws_on_disk and random_state; ``predict_rows`` are taken with

@@ -32,7 +32,7 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
     rank : int, optional
         Number of factors of the pairwise interactions; by default 8, or that of ``spec``.
     likelihood : {"probit", "logit"} or Likelihood, optional
-        Latent noise: normal (the default), or logistic, for ``inference="nuts"``.
+        Latent noise: normal (the default), or logistic, for any ``inference`` but "gibbs" and "cavi".
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
         As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
         progress, callback, checkpoint, resume, draws_on_disk and random_state.

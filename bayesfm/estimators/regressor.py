@@ -43,10 +43,14 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     prior_w, prior_v : Prior, optional
         Priors of the linear weights and of the factors (:mod:`bayesfm.priors`) in place of the default ones. Their
         scales are in units of w and v, and are taken as they stand: only the defaults follow the scale of y.
-    inference : {"gibbs", "nuts"}, default="gibbs"
-        Engine: Gibbs sweeps, or the No-U-Turn sampler (:func:`bayesfm.nuts`), whose draws follow gradients.
+    inference : {"gibbs", "nuts", "map", "laplace", "cavi"}, default="gibbs"
+        Gibbs sweeps, the No-U-Turn sampler, the posterior mode given scales, normals around it, or mean-field
+        variational inference; see docs/engines.md for which is good at what.
     engine_options : mapping, optional
-        Of "nuts": ``start``, ``warm_sweeps``, ``parametrization``, ``target_accept``, ``max_tree_depth``.
+        For "nuts": ``start``, ``warm_sweeps``, ``parametrization``, ``target_accept``, ``max_tree_depth`` of
+        :func:`bayesfm.nuts`. For the last three: ``max_iterations``, ``tolerance``, ``patience`` of
+        :class:`bayesfm.AscentOptions`, ``validation``, a share of the rows or (X, y) to stop by, and what
+        :func:`bayesfm.find_map`, :func:`bayesfm.laplace` or :func:`bayesfm.cavi` take.
     spec : ModelSpec, optional
         Likelihood and priors, and the rank with them. By default weakly informative ones on the scale of y
         (:func:`bayesfm.default_spec`). It leaves nothing to ``likelihood``, ``prior_w`` and ``prior_v``.
@@ -105,6 +109,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         One per entry of ``predict_rows``.
     fit_info_ : dict
         Engine, chain method, seconds.
+    loss_history_ : array
+        Of "map", "laplace" and "cavi": minus the log posterior or the evidence lower bound, iteration by iteration.
     n_features_in_ : int
         Columns of X; features, where X is a design.
     feature_names_in_ : array of str

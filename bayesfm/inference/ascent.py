@@ -42,8 +42,8 @@ class AscentOptions:
         Called with an :class:`AscentProgress` after every look; a true answer stops the climb.
     """
 
-    max_iterations: int = 300
-    tolerance: float = 1e-6
+    max_iterations: int = 500
+    tolerance: float = 1e-5
     patience: int = 3
     progress: bool = True
     callback: Callable[[AscentProgress], Any] | None = None

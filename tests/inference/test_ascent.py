@@ -75,7 +75,7 @@ def test_a_callback_stops_it() -> None:
 def test_numbers_that_are_none() -> None:
     """The message names the last height that was finite."""
     with pytest.raises(
-        FloatingPointError, match=r"left the finite numbers by iteration 300?; the last finite value was -"
+        FloatingPointError, match=r"left the finite numbers by iteration 10; the last finite value was -\d"
     ):
         run(Hill(-1e3, 0.0), max_iterations=30)
 

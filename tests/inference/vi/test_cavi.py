@@ -32,6 +32,8 @@ from bayesfm.priors import Fixed, HalfT, Intercept
 from tests.designs import DESIGNS
 from tests.statistics import mcse
 
+pytestmark = pytest.mark.usefixtures("little_optimisation")
+
 KEY = jax.random.key(0)
 QUIET = AscentOptions(max_iterations=40, tolerance=0.0, progress=False)
 
@@ -96,7 +98,7 @@ def one_field() -> tuple[ModelSpec, Design, np.ndarray, np.ndarray]:
     y = np.array([0.0, 1.0, -1.0, 2.0])[code] + 0.5 * rng.normal(size=30)
     y -= y.mean()
     likelihood = Gaussian(a0=4e9, b0=1e9)  # alpha is 4
-    spec = ModelSpec(FM(0), likelihood, Fixed(0.3, 2.0), Fixed(), Intercept(0.0, 1e9))
+    spec = ModelSpec(FM(0), likelihood, Fixed(0.3, 2.0), Fixed(), Intercept(0.0, 1e16))
     return spec, Design([Block.field("f", code, list("abcd"))]), y, code
 
 
