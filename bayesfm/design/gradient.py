@@ -2,7 +2,7 @@
 
 The gradient of eta gathers where eta sums and sums where eta gathers; left to automatic differentiation these sums are
 unsorted scatters, on a CPU many times slower than eta itself. Here every sum runs over places that were sorted by their
-owner on the host: rows by level or block row, entries of a table by feature. See docs/math.md, "The gradient".
+owner on the host: rows by level or block row, entries of a table by feature. See docs/math.md, section 22.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Likelihood(ABC):
         """Weight times a lower bound of E[log p(y | eta)], eta ~ N(mean, variance): that of the augmentation.
 
         It is exact for variance 0. Its derivatives are all that coordinate ascent sees of a likelihood: that by the
-        variance is -omega/2, that by the mean omega (z - mean). See docs/math.md, "Bounds".
+        variance is -omega/2, that by the mean omega (z - mean). See docs/math.md, section 29.
         """
         raise NotImplementedError(f"{type(self).__name__} has no bound that is quadratic in eta")
 

@@ -8,7 +8,7 @@ where V is the covariance of v_j, s that of v_j with w_j and m the mean of v_j. 
 
     var eta = a + 2 <A, q> + q' C q + (|C|^2 - t) / 2,        cov(Q, eta) = A + C q,
 
-so spreads of disjoint sets are added, as their Q are. See docs/math.md, "Mean-field moments".
+so spreads of disjoint sets are added, as their Q are. See docs/math.md, section 30.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ over features, the optimal belief about feature j has precision P_j and canonica
 
 expectations being over the other features of every row: E[h h'] = x^2 ((1, q)(1, q)' + C) and
 cov(h, c) = x (0, A + C q), with q the mean Q of the others and (C, A) their spread (``predictors/spread.py``).
-See docs/math.md, "Mean-field inference".
+See docs/math.md, section 30.
 """
 
 from __future__ import annotations

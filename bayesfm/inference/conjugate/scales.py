@@ -5,7 +5,7 @@ scale, with their uncertainty, the expected log density
 
     E[log p(x | hyper)] + log p(hyper)
 
-has a mode that does not; precisions and scales are taken on the log scale. See docs/math.md, "Scales without sampling".
+has a mode that does not; precisions and scales are taken on the log scale. See docs/math.md, section 31.
 """
 
 from __future__ import annotations
