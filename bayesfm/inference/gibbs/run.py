@@ -19,8 +19,8 @@ from bayesfm.design.units import FieldUnit
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
-from bayesfm.inference.gibbs.state import GibbsData, start_sd
-from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams
+from bayesfm.inference.gibbs.state import GibbsData
+from bayesfm.inference.problem import as_draws, kept_sites, prepare, rows_of_streams, start_sd
 from bayesfm.model import ModelSpec
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel"]

@@ -1,0 +1,111 @@
+"""From what was learned to draws of named sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from bayesfm.design import Design
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.draws import Draws
+from bayesfm.inference.problem import as_draws
+from bayesfm.inference.stochastic import rowwise
+from bayesfm.inference.stochastic.batches import Rows
+from bayesfm.inference.stochastic.learner import Learner
+from bayesfm.inference.stochastic.objective import Normals, constrained, normals_of_intercept
+from bayesfm.model import log_joint
+
+__all__ = ["draws_of"]
+
+
+def draws_of(
+    key: Key[Array, ""],
+    learner: Learner,
+    design: Design,
+    probe_rows: Int[np.ndarray, " probe"],
+    num_samples: int,
+    keep: Sequence[str],
+    info: Mapping[str, Any],
+    source: Rows | None,
+) -> Draws:
+    """Draws from the approximation, or the point as the only one.
+
+    Parameters
+    ----------
+    key : typed key
+        Of the draws.
+    learner : Learner
+        What was learned.
+    design : Design
+        Holds the probe rows.
+    probe_rows : array of shape (probe,)
+        Rows at which eta is reported.
+    num_samples : int
+        Draws.
+    keep : sequence of str
+        Sites.
+    info : mapping
+        For the record.
+    source : Rows, optional
+        Training rows, of which every draw gets its log-likelihood, log joint density and RMSE: a pass for each.
+    """
+    probes = DesignArrays.from_design(design.take(probe_rows), learner.dtype)
+    fixed = constrained(learner.spec.likelihood, learner.state.dense["params"])
+    fixed |= {f"{name}_w": x for name, x in learner.hyper_w.items()}
+    fixed |= {f"{name}_v": x for name, x in learner.hyper_v.items()}
+    features = learner.features()
+    w0 = normals_of_intercept(learner.rule, learner.state.dense, learner.state.table)
+    sites: dict[str, list[np.ndarray]] = {name: [] for name in ("w0", "w", "v", "eta") if name in keep}
+    stats: dict[str, list[float]] = {}
+    for own_key in jax.random.split(key, num_samples):
+        drawn, log_q = _draw(own_key, features, w0, probes)
+        for name, values in sites.items():
+            values.append(np.asarray(drawn[name]))
+        of_draw = _statistics(learner, {**fixed, **drawn}, source) if source is not None else {}
+        if features.sd is not None:
+            of_draw["log_q"] = float(log_q)
+        for name, value in of_draw.items():
+            stats.setdefault(name, []).append(value)
+    stacked: dict[str, Any] = {name: np.stack(values)[None] for name, values in sites.items()}
+    for name, x in fixed.items():
+        if name in keep:
+            stacked[name] = np.broadcast_to(np.asarray(x), (1, num_samples, *x.shape))
+    ordered = {name: stacked[name] for name in keep if name in stacked}
+    of_stats = {name: np.asarray(values)[None] for name, values in stats.items()}
+    return as_draws((ordered, of_stats, {}, {}), learner.spec, learner.centre, probe_rows, info)
+
+
+@jax.jit
+def _draw(
+    key: Key[Array, ""], features: Normals, w0: Normals, probes: DesignArrays
+) -> tuple[dict[str, Array], Array]:
+    """w0, w, v and eta at the probe rows; log density of the draw under the approximation, 0 of a point."""
+    key_w0, key_theta = jax.random.split(key)
+    theta, own_w0 = features.draw(key_theta), w0.draw(key_w0)
+    log_q = jnp.zeros(())
+    for normals, x in ((features, theta), (w0, own_w0)):
+        if normals.sd is not None:
+            z = jnp.where(normals.sd > 0, (x - normals.mean) / normals.sd, 0.0)
+            log_sd = jnp.where(normals.sd > 0, jnp.log(normals.sd), -0.5 * np.log(2 * np.pi))
+            log_q -= jnp.sum(0.5 * z**2 + log_sd + 0.5 * np.log(2 * np.pi))
+    theta = jnp.moveaxis(theta, 0, -2)
+    if own_w0.ndim:
+        eta = jax.vmap(lambda a, b: rowwise.eta(probes, a, b))(own_w0, theta)
+    else:
+        eta = rowwise.eta(probes, own_w0, theta)
+    return {"w0": own_w0, "w": theta[..., 0], "v": theta[..., 1:], "eta": eta}, log_q
+
+
+def _statistics(learner: Learner, sites: Mapping[str, Array], source: Rows) -> dict[str, float]:
+    """As all engines have them."""
+    weight, log_likelihood, square = learner.sums_at(sites, source)
+    lp = log_joint(learner.spec, learner.model.groups[:-1], dict(sites), jnp.zeros(()))
+    stats = {"lp": log_likelihood + float(lp), "log_likelihood": log_likelihood}
+    if learner.spec.likelihood.has_moments:
+        stats["train_rmse"] = float(np.sqrt(square / weight))
+    return stats
