@@ -13,7 +13,7 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """A tqdm bar over sweeps, with sweeps per second and the training error of the last sweep; or over what else is done."""
+    """A tqdm bar over sweeps (or what else is done), with sweeps per second and the training error of the last."""
 
     def __init__(self, show: bool, num_sweeps: int, done: int, unit: str = "sweep") -> None:
         self._bar = tqdm(total=num_sweeps, initial=done, disable=not show, unit=unit, dynamic_ncols=True)

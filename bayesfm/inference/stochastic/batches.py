@@ -1,8 +1,8 @@
 """Batches of rows that hold only the features they touch, in stacks of equal shape.
 
-All of this is host work of a few passes over the rows of a batch: nothing is sorted, nothing costs what the model has in
-features. Room for features, entries and block rows grows in steps of a quarter and never shrinks, so that the number of
-shapes, and of compilations, does not depend on the number of batches.
+All of this is host work of a few passes over the rows of a batch: nothing is sorted, nothing costs what the model has
+in features. Room for features, entries and block rows grows in steps of a quarter and never shrinks, so that the
+number of shapes, and of compilations, does not depend on the number of batches.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Part(NamedTuple):
 
     kept: np.ndarray
     occurrences: np.ndarray
-    index: np.ndarray | None
+    code: np.ndarray | None
     entries: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
@@ -154,18 +154,19 @@ class Batcher:
         for b, r in enumerate(rows):
             at[b, : len(r)], real[b, : len(r)] = r, True
         weight = np.where(real, source.weight[at], 0).astype(source.weight.dtype)
-        return Observed(source.y[at], weight, {name: x[at] for name, x in source.rows.items()})
+        own: Any = (source.y[at], weight, {name: x[at] for name, x in source.rows.items()})
+        return Observed(*own)
 
     def _room(self, block: int, what: str, needed: int) -> int:
         """Room for so many features (``what``), entries or block rows of a block."""
-        if needed > self._rooms.get((block, what), 0):
+        if needed > self._rooms.get((block, what), -1):
             self._rooms[block, what] = bucket(int(HEADROOM * needed))
         return self._rooms[block, what]
 
     def _arrays(self, block: int, parts: list[Part], dtype: Any) -> tuple[tuple[Any, Any], int | None]:
         """Index and entries of all batches of a stack, and the rows of the block's table if it has one."""
         fill = self.stack_size - len(parts)
-        indices = [x.index for x in parts if x.index is not None]
+        indices = [x.code for x in parts if x.code is not None]
         index = _stacked(indices, self.batch_size, fill, 0, np.int32) if indices else None
         entries = [x.entries for x in parts if x.entries is not None]
         if not entries:
@@ -186,15 +187,16 @@ class Batcher:
             kept, index = self._compact(np.minimum(level, block.num_features), block.num_features + 1)
             occurrences = np.bincount(index, minlength=len(kept))
             return Part(kept, occurrences, index, None)
-        if block.index is None:
-            X, index, times = block.X[rows], None, np.ones(len(rows), np.int64)
-        else:
-            used, index = self._compact(block.index[rows], block.num_block_rows)
-            X, times = block.X[used], np.bincount(index, minlength=len(used))
+        X, code, times = block.X, None, np.ones(len(rows), np.int64)
+        used = rows
+        if block.index is not None:
+            used, code = self._compact(block.index[rows], block.num_block_rows)
+            times = np.bincount(code, minlength=len(used))
+        X = X[used]
         kept, column = self._compact(X.indices, block.num_features)
         row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
         occurrences = np.bincount(column, times[row], minlength=len(kept)).astype(np.int64)
-        return Part(kept, occurrences, index, (row, column, X.data))
+        return Part(kept, occurrences, code, (row, column, X.data))
 
     def _compact(self, index: Int[np.ndarray, " b"], size: int) -> tuple[np.ndarray, np.ndarray]:
         """The distinct entries of an index, in any order, and the place of each entry among them: no sort.
@@ -236,7 +238,7 @@ class Totals:
     def shares(
         self, design: Design, parts: Sequence[Sequence[Part]], num_rows: Sequence[int]
     ) -> tuple[list[list[np.ndarray]], list[float]]:
-        """Of every batch: the share of its occurrences in all entries, feature by feature and block by block; of its rows."""
+        """Of every batch: its share in the entries of every feature, block by block; its share in the rows."""
         shares, row_share = [], []
         for of_batch, n in zip(parts, num_rows, strict=True):
             own = [
@@ -265,10 +267,8 @@ def entries_per_feature(design: Design) -> Int[np.ndarray, " p"]:
     parts = []
     for block in design.blocks:
         m = block.num_block_rows
-        if block.index is None:
-            times = np.ones(m, np.int64)
-        else:
-            times = np.bincount(block.index, minlength=m)[:m]
+        index = np.arange(m) if block.index is None else block.index
+        times = np.bincount(index, minlength=m)[:m]
         if block.X is None:
             parts.append(times)
             continue

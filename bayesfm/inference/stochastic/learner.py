@@ -1,9 +1,10 @@
-"""What learns: parameters and optimisers of one model, fed with rows, be it epochs of one table or a stream of chunks."""
+"""What learns: parameters and optimisers of one model, fed with rows, in epochs over one table or as a stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from bayesfm import native
 from bayesfm._checks import check_choice
 from bayesfm.design import Design
 from bayesfm.inference.problem import Problem, prepare, start_sd
@@ -31,6 +33,7 @@ from bayesfm.likelihoods import Gaussian, GroupwiseGaussian
 from bayesfm.likelihoods.base import Observed, check_row_data
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper
+from bayesfm.random import compiled
 
 __all__ = ["EXPECTATIONS", "Learner", "Score"]
 
@@ -62,17 +65,18 @@ class Learner:
         The first rows, of which nothing is learned yet: they say what features there are, where y is centred and at
         which scale parameters start.
     expectation : {"point", "samples", "moments", "auto"}
-        "point" looks for the mode of the joint density at given scales. The others look for the normal approximation with
-        independent parameters that has the largest evidence lower bound. Its expected log-likelihood is estimated from one
-        draw per step ("samples"), or integrated over a normal eta of the right mean and variance ("moments"), which is
-        exact for Gaussian noise, and for any likelihood at rank 0. "auto" takes "moments" where that is exact.
+        "point" looks for the mode of the joint density at given scales. The others look for the normal approximation
+        with independent parameters that has the largest evidence lower bound. Its expected log-likelihood is
+        estimated from one draw per step ("samples"), or integrated over a normal eta of the right mean and variance
+        ("moments"), which is exact for Gaussian noise, and for any likelihood at rank 0. "auto" takes "moments" where
+        that is exact.
     options : MinibatchOptions, optional
         Batch size, optimiser and learning rate; epochs and the rest are for those who call :meth:`run`.
     scales : mapping of str to array, optional
         Hyperparameters by site; by default where the priors would start a chain.
     totals : Totals, optional
-        Rows, and entries of every feature, of data that are known in full. Without them the objective is that of all rows
-        seen so far.
+        Rows, and entries of every feature, of data that are known in full. Without them the objective is that of all
+        rows seen so far.
 
     Attributes
     ----------
@@ -115,6 +119,12 @@ class Learner:
         self.batcher = Batcher(size, int(np.clip(ROWS_PER_STACK // size, 1, MOST_BATCHES)))
         self._groups = jnp.asarray(np.append(design.groups, 0), jnp.int32)
         key_start, self._key_noise, self._key_order = jax.random.split(key, 3)
+        if (
+            native.available()
+            and jax.default_backend() == "cpu"
+            and native.can_draw(self._key_noise, self.dtype)
+        ):
+            self._key_noise = compiled(self._key_noise)
         self.state = self._start(key_start, design, problem)
         self.units = self._units(problem.spread)
         self.steps = 0
@@ -125,30 +135,22 @@ class Learner:
         return Model(self.spec, self._groups, self.hyper_w, self.hyper_v)
 
     def _start(self, key: Key[Array, ""], design: Design, problem: Problem) -> State:
-        """w = 0 and small random v, as chains start; an approximation with a tenth of the prior's standard deviations."""
-        rule, likelihood, dtype = self.rule, self.spec.likelihood, self.dtype
-        outputs, p = rule.outputs, self.num_features
-        sd = start_sd(design, problem.spread, rule.rank)
-        mean = sd * jax.random.normal(key, (p + 1, *outputs, rule.rank + 1), dtype)
-        mean = mean.at[..., 0].set(0.0).at[p].set(0.0)
-        parts = [mean]
-        if rule.parts == 2:
-            _, of_prior = self._prior()
-            parts.append(jnp.concatenate([jnp.log(SMALL * of_prior), jnp.zeros_like(mean[:1])]))
-        x = jnp.stack(parts, axis=1).reshape(p + 1, -1)
-        own = Observed(problem.y, problem.weight, problem.rows)
-        observed = jax.tree.map(lambda a: jnp.asarray(a, dtype), own)
+        """w = 0 and small random v, as chains start; standard deviations a part of the prior's."""
+        rule, likelihood, dtype, outputs = self.rule, self.spec.likelihood, self.dtype, self.rule.outputs
+        sd = jnp.asarray(start_sd(design, problem.spread, rule.rank), dtype)
+        table = _start_table(rule, key, sd, self._prior()[1])
+        own: Any = (problem.y, problem.weight, problem.rows)
+        observed = Observed(*jax.tree.map(lambda a: jnp.asarray(a, dtype), own))
         params = jax.tree.map(lambda a: jnp.asarray(a, dtype), likelihood.initial(observed))
         dense: Dense = {"params": unconstrained(likelihood, params)}
         if self.spec.intercept is not None:
             w0 = np.full((rule.parts, *outputs), self.spec.intercept.mean)
             w0[1:] = np.log(SMALL * min(problem.spread, self.spec.intercept.precision**-0.5))
             dense["w0"] = jnp.asarray(w0, dtype)
-        memory = jax.vmap(rule.optimiser.init)(x)
-        return State(pack(x, memory), dense, rule.optimiser.init(dense), jnp.zeros((), jnp.int32))
+        return State(table, dense, rule.optimiser.init(dense), jnp.zeros((), jnp.int32))
 
     def _units(self, spread: float) -> tuple[Array, Dense]:
-        """Of w0 and w the spread of eta, of v its root, of everything else one; all one where gradients know the units."""
+        """Of w0 and w the spread of eta, of v its root, else one; all one where gradients know the units."""
         own = np.ones(self.rule.shape)
         of_w0 = np.ones((self.rule.parts, *self.rule.outputs))
         if self.options.scale_free:
@@ -162,22 +164,7 @@ class Learner:
 
     def _prior(self) -> tuple[Array, Array]:
         """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
-        groups, k = self._groups[:-1], self.rule.rank
-
-        def of_output(hyper_w: Hyper, hyper_v: Hyper) -> tuple[Array, Array]:
-            precision, mean = prior_of_features(self.spec.prior_w, hyper_w, groups, (), self.num_groups)
-            parts = [(mean[:, None], precision[:, None])]
-            if k:
-                precision, mean = prior_of_features(self.spec.prior_v, hyper_v, groups, (k,), self.num_groups)
-                parts.append((mean, precision))
-            means, precisions = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
-            return means, precisions**-0.5
-
-        if not self.rule.outputs:
-            return of_output(self.hyper_w, self.hyper_v)
-        size = self.rule.outputs[0]
-        of_all = jax.vmap(of_output, out_axes=1, axis_size=size)
-        return of_all(self.hyper_w, self.hyper_v)
+        return _prior_of(self.rule, self.model)
 
     # ------------------------------------------------------------------------------------------- rows
 
@@ -340,6 +327,38 @@ class Learner:
         self.hyper_w = updated(self.spec.prior_w, self.hyper_w, 0)
         if self.rule.rank:
             self.hyper_v = updated(self.spec.prior_v, self.hyper_v, slice(1, None))
+
+
+@partial(jax.jit, static_argnames="rule")
+def _prior_of(rule: Rule, model: Model) -> tuple[Array, Array]:
+    """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
+    groups = model.groups[:-1]
+
+    def of_output(hyper_w: Hyper, hyper_v: Hyper) -> tuple[Array, Array]:
+        precision, mean = prior_of_features(model.spec.prior_w, hyper_w, groups, (), rule.num_groups)
+        if not rule.rank:
+            return mean[:, None], precision[:, None] ** -0.5
+        own, centre = prior_of_features(model.spec.prior_v, hyper_v, groups, (rule.rank,), rule.num_groups)
+        sd = jnp.concatenate([precision[:, None], own], axis=1) ** -0.5
+        return jnp.concatenate([mean[:, None], centre], axis=1), sd
+
+    if not rule.outputs:
+        return of_output(model.hyper_w, model.hyper_v)
+    of_all = jax.vmap(of_output, out_axes=1, axis_size=rule.outputs[0])
+    return of_all(model.hyper_w, model.hyper_v)
+
+
+@partial(jax.jit, static_argnames="rule")
+def _start_table(
+    rule: Rule, key: Key[Array, ""], sd: Float[Array, ""], prior_sd: Float[Array, "p *d"]
+) -> Array:
+    """Table of parameters at the start; the row of the padding is zero."""
+    shape = prior_sd.shape
+    mean = (sd * jax.random.normal(key, shape, prior_sd.dtype)).at[..., 0].set(0.0)
+    parts = [mean] if rule.parts == 1 else [mean, jnp.log(SMALL * prior_sd)]
+    x = jnp.stack(parts, axis=1).reshape(shape[0], -1)
+    x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
+    return pack(x, jax.vmap(rule.optimiser.init)(x))
 
 
 def _chosen(expectation: str, spec: ModelSpec) -> str:

@@ -190,6 +190,8 @@ def _integrated(
     layout: Layout, batch: Batch, spec: ModelSpec, params: Params, features: Normals, w0: Normals
 ) -> Float[Array, ""]:
     """Expected log-likelihood over a normal eta; the exact one if the likelihood is quadratic in eta."""
+    assert w0.variance is not None
+    assert features.variance is not None
     mean, variance = rowwise.eta_moments(
         batch.design(layout), w0.mean, w0.variance, features.mean, features.variance
     )
@@ -251,8 +253,8 @@ def expected_log_prior(
 ) -> Float[Array, " U"]:
     """E log p(x_j | hyper) of every feature under independent normals: log p at the mean, less half of tr(P var).
 
-    Every family is normal given its hyperparameters, so that this is no approximation. Those that belong to features are
-    given for these features only.
+    Every family is normal given its hyperparameters, so that this is no approximation. Those that belong to features
+    are given for these features only.
     """
     own = of_features(prior, hyper, group)
     at_mean = prior.distribution(own).log_prob(mean)

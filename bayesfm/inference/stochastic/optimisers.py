@@ -22,7 +22,7 @@ from bayesfm._checks import check_choice
 
 __all__ = ["DEFAULT_RATES", "memory_of", "named_optimiser", "pack", "unpack"]
 
-DEFAULT_RATES = {"adam": 0.02, "adagrad": 0.1, "sgd": 0.1}
+DEFAULT_RATES = {"adam": 0.05, "adagrad": 0.3, "sgd": 1.0}
 """Learning rates; for Adam and Adagrad in units of what the parameters are expected to be."""
 
 
@@ -30,8 +30,8 @@ DEFAULT_RATES = {"adam": 0.02, "adagrad": 0.1, "sgd": 0.1}
 def named_optimiser(name: str) -> optax.GradientTransformation:
     """The descent direction of a named optimiser, learning rate left out; the same object for the same name.
 
-    A gradient is per row of data, and small where a feature is rare: constants that keep square roots away from zero are
-    smaller than optax's.
+    A gradient is per row of data, and small where a feature is rare: constants that keep square roots away from zero
+    are smaller than optax's.
     """
     check_choice("optimiser", name, DEFAULT_RATES)
     known = {

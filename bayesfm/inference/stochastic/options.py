@@ -22,8 +22,8 @@ LAST_RATE = 0.01
 class EpochProgress(NamedTuple):
     """What a callback sees after an epoch.
 
-    ``objective`` is the log joint density of a point, or the evidence lower bound, as seen in passing: every batch before
-    its step. Held-out scores are None where nothing is held out.
+    ``objective`` is the log joint density of a point, or the evidence lower bound, as seen in passing: every batch
+    before its step. Held-out scores are None where nothing is held out.
     """
 
     epoch: int
@@ -46,11 +46,11 @@ class MinibatchOptions:
         Rows of a step. By default a power of two near n/128, from 64 to 8192.
     optimiser : {"adam", "adagrad", "sgd"} or optax.GradientTransformation
         Every feature has one of its own, which takes a step when a batch touches the feature; see
-        ``inference/stochastic/optimisers.py``. What an optax transformation counts or norms is thus of one feature; it brings
-        its own learning rate, unless one is given.
+        ``inference/stochastic/optimisers.py``. What an optax transformation counts or norms is thus of one feature;
+        it brings its own learning rate, unless one is given.
     learning_rate : float or callable, optional
         A number, or a function of the number of the step (an optax schedule). For "adam" and "adagrad" in units of what
-        parameters are expected to be, by default 0.02 and 0.1; for "sgd" plain, of the objective per row, by default 0.1.
+        parameters are expected to be, by default 0.05 and 0.3; for "sgd" plain, of the objective per row, by default 1.
     schedule : {"cosine", "constant"}
         What becomes of a number: it falls to a hundredth over all epochs, or stays.
     shuffle : bool

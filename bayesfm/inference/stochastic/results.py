@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
@@ -18,7 +18,7 @@ from bayesfm.inference.stochastic import rowwise
 from bayesfm.inference.stochastic.batches import Rows
 from bayesfm.inference.stochastic.learner import Learner
 from bayesfm.inference.stochastic.objective import Normals, constrained, normals_of_intercept
-from bayesfm.model import log_joint
+from bayesfm.model import ModelSpec, log_joint
 
 __all__ = ["draws_of"]
 
@@ -101,10 +101,15 @@ def _draw(
     return {"w0": own_w0, "w": theta[..., 0], "v": theta[..., 1:], "eta": eta}, log_q
 
 
+@jax.jit
+def _log_prior(spec: ModelSpec, groups: Int[Array, " p"], sites: dict[str, Array]) -> Float[Array, ""]:
+    return log_joint(spec, groups, sites, jnp.zeros(()))
+
+
 def _statistics(learner: Learner, sites: Mapping[str, Array], source: Rows) -> dict[str, float]:
     """As all engines have them."""
     weight, log_likelihood, square = learner.sums_at(sites, source)
-    lp = log_joint(learner.spec, learner.model.groups[:-1], dict(sites), jnp.zeros(()))
+    lp = _log_prior(learner.spec, learner.model.groups[:-1], dict(sites))
     stats = {"lp": log_likelihood + float(lp), "log_likelihood": log_likelihood}
     if learner.spec.likelihood.has_moments:
         stats["train_rmse"] = float(np.sqrt(square / weight))

@@ -1,8 +1,8 @@
 """The factorization machine once more, with the parameters of a feature in the last axis.
 
-A batch gathers the features that it touches and adds gradients up over its rows. On a CPU both are ten times faster where
-the K numbers of a feature lie side by side (measured: forward and backward pass over 8,192 rows of two fields at rank 32 in
-1.0 instead of 10 ms). The equation is that of ``predictors/fm.py``, and is tested against it.
+A batch gathers the features that it touches and adds gradients up over its rows. On a CPU both are ten times faster
+where the K numbers of a feature lie side by side (measured: forward and backward pass over 8,192 rows of two fields
+at rank 32 in 1.0 instead of 10 ms). The equation is that of ``predictors/fm.py``, and is tested against it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _over_rows(table: TableArrays, x: Float[Array, "z *d"]) -> Float[Array, "m *
 class Moments(NamedTuple):
     """Of the summary (E, Q) of a set of features with independent parameters: means and covariances.
 
-    ``E``, ``var_E`` of shape (n,); ``Q``, ``var_Q`` and ``cov``, that of E and Q, of shape (n, k). Different factors of Q are
-    independent.
+    ``E``, ``var_E`` of shape (n,); ``Q``, ``var_Q`` and ``cov``, that of E and Q, of shape (n, k). Different factors
+    of Q are independent.
     """
 
     E: Float[Array, " n"]
@@ -88,8 +88,8 @@ def eta_moments(
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Mean and variance of eta where all parameters are independent, in closed form.
 
-    eta is multi-affine, so that its mean is eta at the means. Its variance follows from how summaries of two disjoint, hence
-    independent, sets combine: for E = E_1 + E_2 + <Q_1, Q_2>
+    eta is multi-affine, so that its mean is eta at the means. Its variance follows from how summaries of two
+    disjoint, hence independent, sets combine: for E = E_1 + E_2 + <Q_1, Q_2>
 
         var E = var E_1 + var E_2 + sum_f (T_1 T_2 + T_1 Q_2^2 + T_2 Q_1^2 + 2 C_1 Q_2 + 2 C_2 Q_1),
         C = C_1 + C_2 + T_1 Q_2 + T_2 Q_1,
@@ -118,7 +118,11 @@ def _combine_moments(a: Moments, b: Moments) -> Moments:
 
 
 def _moments_of_rows(table: TableArrays, mean: Float[Array, "U K"], variance: Float[Array, "U K"]) -> Moments:
-    """Of the rows of a sparse table: entry j has h_j = Q - x_j v_j for its factors, and pairs of entries add x^2 T x'^2 T'."""
+    """Of the rows of a sparse table.
+
+    var E = sum_j x_j^2 <s_j, h_j^2> + sum_{j<l} x_j^2 x_l^2 <s_j, s_l>, h_j = (1, Q - x_j m_j), s_j the variances of
+    theta_j (in the second sum those of v_j); C = sum_j x_j^2 s_j (Q - x_j m_j).
+    """
     xm = table.value[:, None] * mean[table.feature]
     xs = table.value[:, None] ** 2 * variance[table.feature]
     sums, T = _over_rows(table, xm), _over_rows(table, xs)

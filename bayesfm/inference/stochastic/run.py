@@ -56,12 +56,13 @@ def stochastic_map(
     options : MinibatchOptions, optional
         Epochs, batch size, optimiser, learning rate, progress.
     scales : mapping of str to array, optional
-        Hyperparameters of the priors by site (``{"lambda_v": 4.0}``), each of the site's shape or of one that broadcasts
-        to it; by default where the priors would start a chain. They are fixed: the joint density has no mode in scales and
-        parameters together, but grows without bound as scales vanish. Parameters of the likelihood are optimised.
+        Hyperparameters of the priors by site (``{"lambda_v": 4.0}``), each of the site's shape or of one that
+        broadcasts to it; by default where the priors would start a chain. They are fixed: the joint density has no
+        mode in scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood
+        are optimised.
     held_out : float or (design, y) or HeldOut, optional
-        Rows to stop by: a fraction of the rows, drawn at random, or others. After every epoch they are scored by their mean
-        log predictive density; the best parameters are kept.
+        Rows to stop by: a fraction of the rows, drawn at random, or others. After every epoch they are scored by
+        their mean log predictive density; the best parameters are kept.
     keep : "all", "hyper" or sequence of str
         Sites to return.
 
@@ -79,8 +80,8 @@ def stochastic_map(
 
     References
     ----------
-    Robbins & Monro (1951), A stochastic approximation method, Annals of Mathematical Statistics 22.
-    Kingma & Ba (2015), Adam: a method for stochastic optimization, ICLR. Duchi, Hazan & Singer (2011), Adaptive subgradient
+    Robbins & Monro (1951), A stochastic approximation method, Annals of Mathematical Statistics 22. Kingma & Ba
+    (2015), Adam: a method for stochastic optimization, ICLR. Duchi, Hazan & Singer (2011), Adaptive subgradient
     methods for online learning and stochastic optimization, JMLR 12.
 
     Examples
@@ -96,7 +97,7 @@ def stochastic_map(
     >>> draws.sites["w"].shape
     (1, 1, 2)
     """
-    rest = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
+    rest: dict[str, Any] = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
     return _fit(key, spec, design, y, "point", held_out, keep, num_samples=1, **rest)
 
 
@@ -119,10 +120,10 @@ def svi(
 ) -> Draws:
     """A normal approximation of the posterior with independent w0, w and v, by stochastic variational inference.
 
-    Means and log standard deviations follow stochastic gradients of the evidence lower bound. Parameters of the likelihood
-    and hyperparameters are points: the former follow the same gradients, the latter are re-estimated after every epoch from
-    expected sufficient statistics (variational EM), for normal-gamma priors in closed form. Standard deviations are those of
-    parameters one at a time, all others held: too small where parameters are correlated.
+    Means and log standard deviations follow stochastic gradients of the evidence lower bound. Parameters of the
+    likelihood and hyperparameters are points: the former follow the same gradients, the latter are re-estimated after
+    every epoch from expected sufficient statistics (variational EM), for normal-gamma priors in closed form. Standard
+    deviations are those of parameters one at a time, all others held: too small where parameters are correlated.
 
     Parameters
     ----------
@@ -133,9 +134,9 @@ def svi(
     update_scales : bool
         Re-estimate them; otherwise they are fixed.
     expectation : {"auto", "samples", "moments"}
-        The expected log-likelihood is estimated from one draw of the parameters per step ("samples"), or integrated over a
-        normal eta of the right mean and variance ("moments"): exact for Gaussian noise and for any likelihood at rank 0, an
-        approximation otherwise, without noise. "auto" takes "moments" where that is exact.
+        The expected log-likelihood is estimated from one draw of the parameters per step ("samples"), or integrated
+        over a normal eta of the right mean and variance ("moments"): exact for Gaussian noise and for any likelihood
+        at rank 0, an approximation otherwise, without noise. "auto" takes "moments" where that is exact.
     num_samples : int
         Draws from the approximation.
     statistics : bool
@@ -144,8 +145,8 @@ def svi(
     Returns
     -------
     Draws
-        One chain; parameters of the likelihood and hyperparameters are the same in all draws. The statistic ``log_q`` is the
-        log density of a draw under the approximation.
+        One chain; parameters of the likelihood and hyperparameters are the same in all draws. The statistic ``log_q``
+        is the log density of a draw under the approximation.
 
     Raises
     ------
@@ -154,9 +155,9 @@ def svi(
 
     References
     ----------
-    Hoffman, Blei, Wang & Paisley (2013), Stochastic variational inference, JMLR 14. Kingma & Welling (2014), Auto-encoding
-    variational Bayes, ICLR. Titsias & Lázaro-Gredilla (2014), Doubly stochastic variational Bayes for non-conjugate
-    inference, ICML.
+    Hoffman, Blei, Wang & Paisley (2013), Stochastic variational inference, JMLR 14. Kingma & Welling (2014),
+    Auto-encoding variational Bayes, ICLR. Titsias & Lázaro-Gredilla (2014), Doubly stochastic variational Bayes for
+    non-conjugate inference, ICML.
 
     Examples
     --------
@@ -175,7 +176,7 @@ def svi(
     for name, value in (("update_scales", update_scales), ("statistics", statistics)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, got {value!r}")
-    rest = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
+    rest: dict[str, Any] = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
     return _fit(
         key,
         spec,

@@ -130,7 +130,7 @@ def _normal_gamma(
     variance: Float[Array, "p *d"],
     num_groups: int,
 ) -> Hyper:
-    """lambda = (a0 + p_g)/(b0 + E B), B of ``location.sum_of_squares``, and mu = (sum E x + beta0 mu0)/(p_g + beta0)."""
+    """lambda = (a0 + p_g)/(b0 + E B), B as in ``location.sum_of_squares``; mu = (sum E x + beta0 mu0)/(p_g + beta0)."""
     over_group = partial(jax.ops.segment_sum, segment_ids=group, num_segments=num_groups)
     number = over_group(jnp.ones_like(mean, shape=mean.shape[:1]))
     per_column = number.reshape(-1, *[1] * (mean.ndim - 1))
