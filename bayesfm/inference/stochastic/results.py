@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from bayesfm.design import Design
@@ -21,6 +22,9 @@ from bayesfm.inference.stochastic.objective import Normals, constrained, normals
 from bayesfm.model import ModelSpec, log_joint
 
 __all__ = ["draws_of"]
+
+NUMBERS_AT_ONCE = 1 << 22
+"""Of the parameters of the draws that are on the device together, about."""
 
 
 def draws_of(
@@ -60,27 +64,38 @@ def draws_of(
     fixed |= {f"{name}_v": x for name, x in learner.hyper_v.items()}
     features = learner.features()
     w0 = normals_of_intercept(learner.rule, learner.state.dense, learner.state.table)
-    sites: dict[str, list[np.ndarray]] = {name: [] for name in ("w0", "w", "v", "eta") if name in keep}
-    stats: dict[str, list[float]] = {}
-    for own_key in jax.random.split(key, num_samples):
-        drawn, log_q = _draw(own_key, features, w0, probes)
-        for name, values in sites.items():
-            values.append(np.asarray(drawn[name]))
-        of_draw = _statistics(learner, {**fixed, **drawn}, source) if source is not None else {}
+    names = [name for name in ("w0", "w", "v", "eta") if name in keep]
+    sites: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    stats: dict[str, list[np.ndarray]] = {}
+    keys = jax.random.split(key, num_samples)
+    at_once = int(np.clip(NUMBERS_AT_ONCE // max(features.mean.size, 1), 1, num_samples))
+    for first in range(0, num_samples, at_once):
+        drawn, log_q = _draws(keys[first : first + at_once], features, w0, probes)
+        for name in names:
+            sites[name].append(np.asarray(drawn[name]))
         if features.sd is not None:
-            of_draw["log_q"] = float(log_q)
-        for name, value in of_draw.items():
-            stats.setdefault(name, []).append(value)
-    stacked: dict[str, Any] = {name: np.stack(values)[None] for name, values in sites.items()}
+            stats.setdefault("log_q", []).append(np.asarray(log_q, np.float64))
+        for i in range(len(log_q) if source is not None else 0):
+            own = {**fixed, **{name: x[i] for name, x in drawn.items()}}
+            for name, value in _statistics(learner, own, source).items():  # type: ignore[arg-type]
+                stats.setdefault(name, []).append(np.asarray([value]))
+    stacked: dict[str, Any] = {name: np.concatenate(x)[None] for name, x in sites.items()}
     for name, x in fixed.items():
         if name in keep:
             stacked[name] = np.broadcast_to(np.asarray(x), (1, num_samples, *x.shape))
     ordered = {name: stacked[name] for name in keep if name in stacked}
-    of_stats = {name: np.asarray(values)[None] for name, values in stats.items()}
+    of_stats = {name: np.concatenate(values)[None] for name, values in stats.items()}
     return as_draws((ordered, of_stats, {}, {}), learner.spec, learner.centre, probe_rows, info)
 
 
 @jax.jit
+def _draws(
+    keys: Key[Array, " draw"], features: Normals, w0: Normals, probes: DesignArrays
+) -> tuple[dict[str, Array], Array]:
+    """One after the other."""
+    return lax.map(lambda key: _draw(key, features, w0, probes), keys)
+
+
 def _draw(
     key: Key[Array, ""], features: Normals, w0: Normals, probes: DesignArrays
 ) -> tuple[dict[str, Array], Array]:

@@ -113,7 +113,7 @@ def updated_scales(
 
     For the normal-gamma family the mean and precision of the exact coordinate update: with q(mu, lambda) normal-gamma,
     which is the best one given q(x), E log p(x | mu, lambda) is that of these values up to a constant. For any other
-    family the mode of E log p(x | hyper) + log p(hyper), or a step of some L-BFGS iterations towards it.
+    family the mode of E log p(x | hyper) + log p(hyper), or some iterations of L-BFGS towards it.
     """
     if isinstance(prior, NormalGamma):
         return _normal_gamma(prior, group, mean, variance, num_groups)
@@ -130,16 +130,14 @@ def _normal_gamma(
     variance: Float[Array, "p *d"],
     num_groups: int,
 ) -> Hyper:
-    """lambda = (a0 + p_g)/(b0 + E B), B as in ``location.sum_of_squares``; mu = (sum E x + beta0 mu0)/(p_g + beta0)."""
+    """lambda = (a0 + p_g)/(b0 + B(E x) + sum var x), B of ``location``; mu = (sum E x + beta0 mu0)/(p_g + beta0)."""
     over_group = partial(jax.ops.segment_sum, segment_ids=group, num_segments=num_groups)
     number = over_group(jnp.ones_like(mean, shape=mean.shape[:1]))
     per_column = number.reshape(-1, *[1] * (mean.ndim - 1))
     centre = over_group(mean) / jnp.maximum(per_column, 1)
     scatter = over_group((mean - centre[group]) ** 2)
     features = Features(mean, group, number, centre, scatter)
-    # over sum var_j: 1 - 1/p_g from the scatter, beta0/(p_g (beta0 + p_g)) from the square of the mean
-    spread = over_group(variance) * (1 - 1 / (prior.beta0 + jnp.maximum(per_column, 1)))
-    B = sum_of_squares(features, prior.beta0, prior.mu0) + spread
+    B = sum_of_squares(features, prior.beta0, prior.mu0) + over_group(variance)
     mu = (per_column * centre + prior.beta0 * prior.mu0) / (per_column + prior.beta0)
     return {"mu": mu, "lambda": (prior.a0 + per_column) / (prior.b0 + B)}
 
@@ -153,11 +151,20 @@ def _mode(
     variance: Float[Array, "p *d"],
     num_groups: int,
 ) -> Hyper:
-    """L-BFGS in unconstrained coordinates, from where the hyperparameters are; the best point on the way."""
+    """L-BFGS in unconstrained coordinates, from where the hyperparameters are; the best point on the way.
+
+    A group without features keeps its hyperparameters: nothing holds its scale away from zero.
+    """
+    some = jax.ops.segment_sum(jnp.ones(len(group)), group, num_groups) > 0
     where = _supports(prior, Sizes(num_groups, len(mean), mean.shape[1:]))
 
     def values(u: Hyper) -> Hyper:
-        return {name: biject_to(where[name])(x) for name, x in u.items()}
+        return {name: of_some(name, biject_to(where[name])(x)) for name, x in u.items()}
+
+    def of_some(name: str, new: Array) -> Array:
+        if name in prior.local_names:
+            return new
+        return jnp.where(some.reshape(-1, *[1] * (new.ndim - 1)), new, hyper[name])
 
     def loss(u: Hyper) -> Float[Array, ""]:
         own = values(u)

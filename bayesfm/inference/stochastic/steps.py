@@ -39,7 +39,7 @@ class State(NamedTuple):
         Steps so far.
     """
 
-    table: Float[Array, "p+1 W"]
+    table: Float[Array, "_ W"]
     dense: Dense
     memory: Any
     step: Int[Array, ""]
@@ -55,7 +55,8 @@ def advance(
     """
 
     def step(state: State, batch: Batch) -> tuple[State, Float[Array, ""]]:
-        x, memory = unpack(state.table[batch.touched], rule.optimiser, rule.width)
+        rows, known = state.table[batch.touched], (batch.touched < state.table.shape[0] - 1)[:, None]
+        x, memory = unpack(rows, rule.optimiser, rule.width)
         num_rows = batch.observed.y.shape[0]
 
         def loss(x: Float[Array, "U P"], dense: Dense) -> Float[Array, ""]:
@@ -69,7 +70,7 @@ def advance(
         moves, new_memory = rule.optimiser.update(of_dense, state.memory, state.dense)
         new_dense = jax.tree.map(lambda d, u, m: d + batch.rate * u * m, state.dense, units[1], moves)
         keep = partial(jax.tree.map, lambda new, old: jnp.where(batch.active, new, old))
-        table = state.table.at[batch.touched].set(pack(x, memory))
+        table = state.table.at[batch.touched].set(jnp.where(known, pack(x, memory), rows))
         moved = State(
             table, keep(new_dense, state.dense), keep(new_memory, state.memory), state.step + batch.active
         )
@@ -83,7 +84,7 @@ def score_stack(
     rule: Rule,
     layout: Layout,
     num_draws: int,
-    table: Float[Array, "p+1 W"],
+    table: Float[Array, "_ W"],
     dense: Dense,
     model: Model,
     stack: Batch,
