@@ -235,6 +235,11 @@ class Totals:
         self.num_rows = num_rows or 0
         self.entries = np.zeros(num_features, np.int64) if entries is None else np.asarray(entries, np.int64)
 
+    @classmethod
+    def of(cls, design: Design) -> Totals:
+        """Those of all rows of a design."""
+        return cls(design.num_features, design.num_rows, entries_per_feature(design))
+
     def shares(
         self, design: Design, parts: Sequence[Sequence[Part]], num_rows: Sequence[int]
     ) -> tuple[list[list[np.ndarray]], list[float]]:

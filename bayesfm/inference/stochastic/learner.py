@@ -75,14 +75,28 @@ class Learner:
     scales : mapping of str to array, optional
         Hyperparameters by site; by default where the priors would start a chain.
     totals : Totals, optional
-        Rows, and entries of every feature, of data that are known in full. Without them the objective is that of all
-        rows seen so far.
+        Rows, and entries of every feature, of data that are known in full (``Totals.of(design)``). Without them the
+        objective is that of all rows seen so far.
 
     Attributes
     ----------
     state : State
         Parameters and memory of the optimisers, plain arrays: what has to be stored to go on later, together with
-        ``hyper_w``, ``hyper_v`` and ``totals``.
+        ``hyper_w``, ``hyper_v``, ``totals`` and ``steps``. The next step writes into these arrays.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from bayesfm.design import Block, Design
+    >>> from bayesfm.inference.stochastic import Learner
+    >>> from bayesfm.model import default_spec
+    >>> def chunk(users, y):
+    ...     return Design([Block.field("user", users, ["ann", "bob", "cid"])]), np.array(y)
+    >>> first = chunk([0, 1, 0], [1.0, 4.0, 2.0])
+    >>> learner = Learner(jax.random.key(0), default_spec(first[1], rank=1), *first)
+    >>> learner = learner.partial_fit(*first).partial_fit(*chunk([2, 1], [3.0, 5.0]))
+    >>> learner.features().mean.shape
+    (3, 2)
     """
 
     def __init__(
@@ -118,7 +132,7 @@ class Learner:
         size = self.options.size_of_batch(self.totals.num_rows if self.totals.known else design.num_rows)
         self.batcher = Batcher(size, int(np.clip(ROWS_PER_STACK // size, 1, MOST_BATCHES)))
         self._groups = jnp.asarray(np.append(design.groups, 0), jnp.int32)
-        key_start, self._key_noise, self._key_order = jax.random.split(key, 3)
+        key_start, self._key_noise, self._key_order, self._key_score = jax.random.split(key, 4)
         if (
             native.available()
             and jax.default_backend() == "cpu"
@@ -128,6 +142,7 @@ class Learner:
         self.state = self._start(key_start, design, problem)
         self.units = self._units(problem.spread)
         self.steps = 0
+        self._last_loss: float | None = None
 
     @property
     def model(self) -> Model:
@@ -205,6 +220,7 @@ class Learner:
         self.spec.likelihood.check_training(source.rows)
         for _ in self.run(source, np.arange(design.num_rows)):
             pass
+        self.check_finite()
         return self
 
     def order(self, epoch: int, num_rows: int) -> np.ndarray:
@@ -245,19 +261,26 @@ class Learner:
         """Rows and objective of a stack, if it is finite."""
         seen = np.asarray(values, np.float64)
         finite = np.isfinite(seen)
-        if finite.all():
-            self._last = float(seen.sum() / num_rows)
-            return num_rows, float(seen.sum())
-        bad = int(np.flatnonzero(~finite)[0])
-        before = f"{-seen[bad - 1] / self.batcher.batch_size:.4g}" if bad else f"{-self._last:.4g}"
+        if not finite.all():
+            bad = int(np.flatnonzero(~finite)[0])
+            raise self._diverged(-seen[bad - 1] / self.batcher.batch_size if bad else self._last_loss)
+        self._last_loss = -float(seen.sum()) / num_rows
+        return num_rows, float(seen.sum())
+
+    def _diverged(self, before: float | None) -> FloatingPointError:
+        """What to say of a run whose loss was this when it was last finite."""
         rate = self.options.rate(max(self.steps - 1, 0), None)
-        raise FloatingPointError(
-            f"the loss is no longer finite: the last finite one was {before} per row, at a learning rate of {rate:.3g} "
-            f"({self.options.optimiser if isinstance(self.options.optimiser, str) else 'given optimiser'}). Try a "
-            f"learning_rate of {0.1 * rate:.3g}, optimiser='adam', a larger batch_size, or scales with more precision"
+        seen = "no finite one was seen" if before is None else f"the last finite one was {before:.4g} per row"
+        name = self.options.optimiser if isinstance(self.options.optimiser, str) else "optimiser as given"
+        return FloatingPointError(
+            f"the loss is no longer finite: {seen}, at a learning rate of {rate:.3g} ({name}). Try a learning_rate of "
+            f"{0.1 * rate:.3g}, optimiser='adam', a larger batch_size, or scales with more precision"
         )
 
-    _last = float("nan")
+    def check_finite(self) -> None:
+        """Raise FloatingPointError if parameters are not finite: the last step is not seen in the loss."""
+        if not bool(_all_finite((self.state.table, self.state.dense))):
+            raise self._diverged(self._last_loss)
 
     # ----------------------------------------------------------------------------------- what is learned
 
@@ -279,7 +302,7 @@ class Learner:
             own = np.arange(first, min(first + B * S, source.design.num_rows))
             batches = [own[i : i + B] for i in range(0, len(own), B)]
             stack, layout = self.batcher.stack(source, batches, nothing)
-            key = jax.random.fold_in(self._key_noise, number)
+            key = jax.random.fold_in(self._key_score, number)
             sums += np.asarray(
                 score_stack(rule, layout, num_draws, table, dense, self.model, stack, key), np.float64
             )
@@ -327,6 +350,11 @@ class Learner:
         self.hyper_w = updated(self.spec.prior_w, self.hyper_w, 0)
         if self.rule.rank:
             self.hyper_v = updated(self.spec.prior_v, self.hyper_v, slice(1, None))
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 @partial(jax.jit, static_argnames="rule")

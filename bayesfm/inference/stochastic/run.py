@@ -14,7 +14,7 @@ from bayesfm._checks import check_choice, check_count, check_probability
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.problem import NUM_PROBES, kept_sites
-from bayesfm.inference.stochastic.batches import Totals, entries_per_feature
+from bayesfm.inference.stochastic.batches import Totals
 from bayesfm.inference.stochastic.learner import EXPECTATIONS, Learner
 from bayesfm.inference.stochastic.options import MinibatchOptions
 from bayesfm.inference.stochastic.results import draws_of
@@ -214,7 +214,7 @@ def _fit(
     key_split, key_learner, key_draws = jax.random.split(key, 3)
     train_rows, others = _split(key_split, HeldOut(design, y, weight, row_data), held_out)
     n = train_rows.design.num_rows
-    totals = Totals(design.num_features, n, entries_per_feature(train_rows.design))
+    totals = Totals.of(train_rows.design)
     learner = Learner(
         key_learner,
         spec,

@@ -101,6 +101,7 @@ def train(learner: Learner, source: Rows, held_out: Rows | None, update_scales: 
             since = epoch - max(history.best_epoch, first_scales)
             if stop or (best is not None and since >= options.patience):
                 break
+    learner.check_finite()
     if best is None:
         history.best_epoch = history.epoch[-1]
     else:

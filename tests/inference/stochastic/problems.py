@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesfm.inference.stochastic import Learner, MinibatchOptions
-from bayesfm.inference.stochastic.batches import Rows, Totals, entries_per_feature
+from bayesfm.inference.stochastic.batches import Rows, Totals
 from bayesfm.inference.stochastic.objective import Dense, log_joint_of_batch
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
@@ -48,14 +48,13 @@ def ridge(n: int = 60) -> Case:
 
 def learner_of(case: Case, expectation: str = "point", **settings: Any) -> Learner:
     """Of data that are known in full."""
-    totals = Totals(case.design.num_features, case.design.num_rows, entries_per_feature(case.design))
     return Learner(
         KEY,
         case.spec,
         case.design,
         case.y,
         expectation=expectation,
-        **{"totals": totals, "options": QUIET, **case.keywords(), **settings},
+        **{"totals": Totals.of(case.design), "options": QUIET, **case.keywords(), **settings},
     )
 
 

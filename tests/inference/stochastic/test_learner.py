@@ -109,6 +109,24 @@ def test_a_run_that_diverges_says_so() -> None:
         learner.partial_fit(case.design, case.y)
 
 
+def test_the_last_step_is_looked_at() -> None:
+    """Its effect is in no loss: parameters are."""
+    case = PROBLEMS["gaussian"]()
+    learner = learner_of(case)
+    learner.check_finite()
+    learner.state = learner.state._replace(table=learner.state.table.at[0, 1].set(np.nan))
+    with pytest.raises(FloatingPointError, match="no longer finite: no finite one was seen"):
+        learner.check_finite()
+
+
+def test_scores_do_not_count_as_seen() -> None:
+    case = PROBLEMS["gaussian"]()
+    learner = fed(learner_of(case, totals=None), case, [])
+    learner.score(rows_of(learner, case))
+    assert learner.totals.num_rows == 40
+    assert learner.totals.entries.sum() == 80
+
+
 def test_scores_are_those_of_all_rows() -> None:
     """Of a point, in float64 by hand."""
     case = PROBLEMS["gaussian"]()

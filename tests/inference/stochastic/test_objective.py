@@ -13,7 +13,16 @@ from numpyro.infer.util import log_density
 
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.stochastic import Learner
-from bayesfm.inference.stochastic.objective import Dense, Model, constrained, expected_log_prior
+from bayesfm.inference.stochastic.objective import (
+    Dense,
+    Model,
+    constrained,
+    eta_of_draw,
+    expected_log_prior,
+    normals_of_features,
+    normals_of_intercept,
+)
+from bayesfm.inference.stochastic.rowwise import eta_moments
 from bayesfm.model import numpyro_model
 from tests.inference.stochastic.problems import PROBLEMS, learner_of, random_point, ridge, rows_of, summed
 from tests.inference.test_agreement import Case
@@ -151,6 +160,23 @@ def test_samples_are_unbiased() -> None:
         np.testing.assert_allclose(draws[0, ~moves], centre[~moves], rtol=1e-9, atol=1e-9)
         p = means_test(draws[:, None, moves], centre[moves])
         assert_no_alarm({str(i): float(value) for i, value in enumerate(p)})
+
+
+def test_a_draw_is_independent_in_all_parameters() -> None:
+    """eta of a draw has the variance that it has in closed form, w0 and every feature with noise of its own."""
+    case = ridge()
+    learner = learner_of(case, "samples")
+    source, (x, dense) = rows_of(learner, case), random_point(learner)
+    stack, layout = learner.batcher.stack(source, [np.arange(5)], learner.totals)
+    batch = jax.tree.map(lambda a: jnp.asarray(a[0]), stack)
+    features = normals_of_features(learner.model, batch, x[batch.touched])
+    w0 = normals_of_intercept(learner.rule, dense, x)
+    design = batch.design(layout)
+    mean, variance = eta_moments(design, w0.mean, w0.variance, features.mean, features.variance)
+    keys = jax.random.split(jax.random.key(2), 4000)
+    eta = jax.lax.map(lambda key: eta_of_draw(learner.rule, layout, batch, features, w0, key), keys)
+    p = means_test((np.asarray(eta) - mean)[:, None] ** 2, np.asarray(variance))
+    assert_no_alarm({str(i): float(value) for i, value in enumerate(p)})
 
 
 def test_a_random_batch_is_unbiased() -> None:

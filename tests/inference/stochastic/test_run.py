@@ -160,7 +160,7 @@ def test_the_best_epoch_is_kept() -> None:
 
 
 def test_a_fraction_is_held_out_and_callbacks_may_stop() -> None:
-    case = PROBLEMS["groupwise"]()
+    case = PROBLEMS["gaussian"]()
     seen: list[EpochProgress] = []
 
     def stop_at_two(progress: EpochProgress) -> bool:
