@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from bayesfm.design import Block, Design
 from bayesfm.inference.stochastic import Learner, MinibatchOptions
+from bayesfm.inference.stochastic import learner as learner_module
 from bayesfm.inference.stochastic.steps import advance, score_stack
 from bayesfm.model import default_spec
-from tests.inference.stochastic.problems import KEY, PROBLEMS, learner_of, rows_of
+from tests.inference.stochastic.problems import KEY, PROBLEMS, learner_of, ridge, rows_of
 from tests.inference.test_agreement import Case
 
 
@@ -143,6 +145,38 @@ def test_scores_are_those_of_all_rows() -> None:
     np.testing.assert_allclose(score.rmse, np.sqrt(square.mean()), rtol=100 * eps)
     expected = 0.5 * np.log(alpha / (2 * np.pi)) - 0.5 * alpha * square.mean()
     np.testing.assert_allclose(score.log_density, expected, rtol=100 * eps)
+
+
+def test_every_step_has_noise_of_its_own() -> None:
+    """The same rows twice, and parameters that stay: the two estimates of the bound differ."""
+    case = PROBLEMS["gaussian"]()
+    options = MinibatchOptions(batch_size=40, optimiser="sgd", learning_rate=lambda _: 0.0, progress=False)
+    learner = learner_of(case, "samples", options=options)
+    learner.batcher.stack_size = 1
+    first, second = learner.run(rows_of(learner, case), np.tile(np.arange(40), 2))
+    assert first[1] != second[1]
+
+
+def test_an_approximation_is_scored_by_its_predictive_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At rank 0 that is normal, of variance 1/alpha + var eta; the mean over draws within its Monte Carlo error."""
+    monkeypatch.setattr(learner_module, "SCORE_DRAWS", 2000)
+    case = ridge()
+    learner = learner_of(case, "moments")
+    learner.state = learner.state._replace(table=learner.state.table.at[:, 1].add(2.0))  # far from certain
+    source = rows_of(learner, case)
+    score = learner.score(source)
+    features, w0 = learner.features(), np.asarray(learner.state.dense["w0"], float)
+    X = case.design.to_csr().toarray()
+    m = w0[0] + X @ np.asarray(features.mean[:, 0], float)
+    var = np.exp(2 * w0[1]) + X**2 @ np.asarray(features.sd[:, 0], float) ** 2
+    alpha = float(np.exp(learner.state.dense["params"]["alpha"]))
+    density = stats.norm.pdf(source.y, m, (1 / alpha + var) ** 0.5)
+    # E p^2 / (E p)^2 - 1 of a normal density p of precision alpha around a normal eta
+    square = (alpha / (4 * np.pi)) ** 0.5 * stats.norm.pdf(source.y, m, (0.5 / alpha + var) ** 0.5)
+    error = np.sqrt(np.max(square / density**2 - 1) / 2000)
+    assert abs(score.log_density - np.log(density).mean()) < 5 * error
+    of_mean = np.sqrt(np.mean((source.y - m) ** 2))
+    assert abs(score.rmse - of_mean) < 5 * np.sqrt(var.max() / 2000)
 
 
 def test_features_without_rows_are_as_their_prior() -> None:
