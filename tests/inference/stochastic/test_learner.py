@@ -130,8 +130,9 @@ def test_scores_do_not_count_as_seen() -> None:
 
 
 def test_scores_are_those_of_all_rows() -> None:
-    """Of a point, in float64 by hand."""
-    case = PROBLEMS["gaussian"]()
+    """Of a point, in float64 by hand; rows count by their weights."""
+    weight = np.resize([1.0, 0.5, 2.0, 0.0], 40)
+    case = PROBLEMS["gaussian"]()._replace(weight=weight)
     learner = learner_of(case)
     source = rows_of(learner, case)
     score = learner.score(source)
@@ -140,10 +141,10 @@ def test_scores_are_those_of_all_rows() -> None:
     a, b = theta[user], theta[4 + item]
     eta = float(learner.state.dense["w0"][0]) + a[:, 0] + b[:, 0] + (a[:, 1:] * b[:, 1:]).sum(1)
     alpha = float(np.exp(learner.state.dense["params"]["alpha"]))
-    square = (source.y.astype(np.float64) - eta) ** 2
+    square = np.average((source.y.astype(np.float64) - eta) ** 2, weights=weight)
     eps = np.finfo(np.float32).eps
-    np.testing.assert_allclose(score.rmse, np.sqrt(square.mean()), rtol=100 * eps)
-    expected = 0.5 * np.log(alpha / (2 * np.pi)) - 0.5 * alpha * square.mean()
+    np.testing.assert_allclose(score.rmse, np.sqrt(square), rtol=100 * eps)
+    expected = 0.5 * np.log(alpha / (2 * np.pi)) - 0.5 * alpha * square
     np.testing.assert_allclose(score.log_density, expected, rtol=100 * eps)
 
 
