@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -22,12 +21,12 @@ from bayesfm.inference.stochastic.objective import (
     Model,
     Normals,
     Rule,
-    prior_of_features,
     unconstrained,
 )
 from bayesfm.inference.stochastic.optimisers import pack, unpack
 from bayesfm.inference.stochastic.options import MinibatchOptions
 from bayesfm.inference.stochastic.scales import given_scales, updated_scales
+from bayesfm.inference.stochastic.start import SMALL, prior_normals, start_table
 from bayesfm.inference.stochastic.steps import State, advance, score_stack
 from bayesfm.likelihoods import Gaussian, GroupwiseGaussian
 from bayesfm.likelihoods.base import Observed, check_row_data
@@ -40,8 +39,6 @@ __all__ = ["EXPECTATIONS", "Learner", "Score"]
 EXPECTATIONS = ("point", "samples", "moments", "auto")
 ROWS_PER_STACK = 1 << 17
 MOST_BATCHES = 64
-SMALL = 0.1
-"""Standard deviations of an approximation start at this part of the prior's."""
 SCORE_DRAWS = 8
 
 
@@ -153,7 +150,7 @@ class Learner:
         """w = 0 and small random v, as chains start; standard deviations a part of the prior's."""
         rule, likelihood, dtype, outputs = self.rule, self.spec.likelihood, self.dtype, self.rule.outputs
         sd = jnp.asarray(start_sd(design, problem.spread, rule.rank), dtype)
-        table = _start_table(rule, key, sd, self._prior()[1])
+        table = start_table(rule, key, sd, self._prior()[1])
         own: Any = (problem.y, problem.weight, problem.rows)
         observed = Observed(*jax.tree.map(lambda a: jnp.asarray(a, dtype), own))
         params = jax.tree.map(lambda a: jnp.asarray(a, dtype), likelihood.initial(observed))
@@ -179,7 +176,7 @@ class Learner:
 
     def _prior(self) -> tuple[Array, Array]:
         """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
-        return _prior_of(self.rule, self.model)
+        return prior_normals(self.rule, self.model)
 
     # ------------------------------------------------------------------------------------------- rows
 
@@ -355,38 +352,6 @@ class Learner:
 @jax.jit
 def _all_finite(tree: Any) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
-
-
-@partial(jax.jit, static_argnames="rule")
-def _prior_of(rule: Rule, model: Model) -> tuple[Array, Array]:
-    """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
-    groups = model.groups[:-1]
-
-    def of_output(hyper_w: Hyper, hyper_v: Hyper) -> tuple[Array, Array]:
-        precision, mean = prior_of_features(model.spec.prior_w, hyper_w, groups, (), rule.num_groups)
-        if not rule.rank:
-            return mean[:, None], precision[:, None] ** -0.5
-        own, centre = prior_of_features(model.spec.prior_v, hyper_v, groups, (rule.rank,), rule.num_groups)
-        sd = jnp.concatenate([precision[:, None], own], axis=1) ** -0.5
-        return jnp.concatenate([mean[:, None], centre], axis=1), sd
-
-    if not rule.outputs:
-        return of_output(model.hyper_w, model.hyper_v)
-    of_all = jax.vmap(of_output, out_axes=1, axis_size=rule.outputs[0])
-    return of_all(model.hyper_w, model.hyper_v)
-
-
-@partial(jax.jit, static_argnames="rule")
-def _start_table(
-    rule: Rule, key: Key[Array, ""], sd: Float[Array, ""], prior_sd: Float[Array, "p *d"]
-) -> Array:
-    """Table of parameters at the start; the row of the padding is zero."""
-    shape = prior_sd.shape
-    mean = (sd * jax.random.normal(key, shape, prior_sd.dtype)).at[..., 0].set(0.0)
-    parts = [mean] if rule.parts == 1 else [mean, jnp.log(SMALL * prior_sd)]
-    x = jnp.stack(parts, axis=1).reshape(shape[0], -1)
-    x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
-    return pack(x, jax.vmap(rule.optimiser.init)(x))
 
 
 def _chosen(expectation: str, spec: ModelSpec) -> str:
