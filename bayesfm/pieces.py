@@ -15,7 +15,7 @@ from jaxtyping import Int
 from bayesfm.design import Block, Design
 from bayesfm.design.arrays import BlockArrays, DesignArrays, TableArrays
 
-__all__ = ["Piece", "compact_rows", "padded"]
+__all__ = ["Piece", "bucket", "compact_rows", "padded"]
 
 
 class Piece(NamedTuple):
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 def compact_rows(design: Design, rows: slice) -> Piece:
     """Arrays of the rows, with the features and unseen levels that they touch."""
     num_rows = rows.stop - rows.start
-    room, place = _bucket(num_rows), 0
+    room, place = bucket(num_rows), 0
     blocks, features, unseen = [], [], []
     for number, (block, first) in enumerate(zip(design.blocks, design.starts, strict=False)):
         index = np.arange(rows.start, rows.stop) if block.index is None else block.index[rows]
@@ -64,7 +64,7 @@ def _field(
     if not known.all():
         late, late_index = _compact(index[~known] - block.num_features, len(block.unseen))
         new[~known] = size + late_index
-        hashes = padded(block.unseen[late], _bucket(len(late)))
+        hashes = padded(block.unseen[late], bucket(len(late)))
     return BlockArrays(None, jnp.asarray(padded(new, room)), start, start + size, len(hashes)), kept, hashes
 
 
@@ -77,9 +77,9 @@ def _table(
         X, num_rows, rows = block.X[index[0] : index[-1] + 1], room, None
     else:
         used, new = _compact(index, block.num_block_rows)
-        X, num_rows, rows = block.X[used], _bucket(len(used)), jnp.asarray(padded(new, room), jnp.int32)
+        X, num_rows, rows = block.X[used], bucket(len(used)), jnp.asarray(padded(new, room), jnp.int32)
     kept, size, column = _compact_features(X.indices, block.num_features)
-    entries = _bucket(X.nnz)
+    entries = bucket(X.nnz)
     row = np.repeat(np.arange(X.shape[0], dtype=np.int32), np.diff(X.indptr))
     table = TableArrays(
         jnp.asarray(padded(row, entries, num_rows - 1)),
@@ -96,7 +96,7 @@ def _compact_features(index: Int[np.ndarray, " z"], p: int) -> tuple[np.ndarray,
     All p are kept where that takes no more room: nothing has to be gathered then.
     """
     kept, new = _compact(index, p)
-    room = _bucket(len(kept))
+    room = bucket(len(kept))
     return (np.arange(p), p, index) if room >= p else (kept, room, new)
 
 
@@ -107,7 +107,7 @@ def _compact(index: Int[np.ndarray, " z"], size: int) -> tuple[np.ndarray, np.nd
     return np.flatnonzero(present), (np.cumsum(present, dtype=np.int32) - 1)[index]
 
 
-def _bucket(count: int) -> int:
+def bucket(count: int) -> int:
     """Round up to one of four sizes per doubling, at least 64: at most a quarter is wasted."""
     step = 1 << max(4, count.bit_length() - 3)
     return max(64, -(-count // step) * step)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import approximations, engines, gradient, likelihoods, mixing, movielens, priors, scale, speed
+from benchmarks import (
+    approximations,
+    engines,
+    gradient,
+    likelihoods,
+    mixing,
+    movielens,
+    priors,
+    scale,
+    speed,
+    stochastic,
+)
 
 if __name__ == "__main__":
     parts = {
@@ -17,6 +28,7 @@ if __name__ == "__main__":
         "priors": priors,
         "scale": scale,
         "speed": speed,
+        "stochastic": stochastic,
     }
     mains = {name: module.main for name, module in parts.items()}
     name = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in mains else "movielens"

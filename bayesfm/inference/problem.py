@@ -14,7 +14,7 @@ from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, site_dims
 
-__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "rows_of_streams"]
+__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "rows_of_streams", "start_sd"]
 
 NUM_PROBES = 100
 
@@ -70,6 +70,24 @@ def prepare(
     probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
     weight = np.ones(len(y)) if weight is None else weight
     return Problem(centred, y - centre, weight, rows, centre, spread, probes)
+
+
+def start_sd(design: Design, spread: float, rank: int) -> float:
+    """Standard deviation of v at which the interactions of a row start with a tenth of the spread of eta.
+
+    With v_jf ~ N(0, s^2) the pairwise part of eta has variance k s^4 c, c = 1/2 [(sum x^2)^2 - sum x^4]; rows with
+    thousands of non-zeros need a far smaller start than rows with two.
+    """
+    squares, fourths = np.zeros(design.num_rows), np.zeros(design.num_rows)
+    for block in design.blocks:
+        if block.X is None:
+            squares, fourths = squares + 1, fourths + 1
+            continue
+        at_rows = slice(None) if block.index is None else block.index
+        squares += block.X.power(2).sum(axis=1)[at_rows]
+        fourths += block.X.power(4).sum(axis=1)[at_rows]
+    pairs = 0.5 * float(np.mean(squares**2 - fourths))
+    return (0.01 * spread**2 / (max(rank, 1) * pairs)) ** 0.25 if pairs > 0 else 0.1 * spread**0.5
 
 
 def rows_of_streams(

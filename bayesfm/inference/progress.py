@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +13,10 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """A tqdm bar over sweeps, with sweeps per second and the training error of the last sweep."""
+    """A tqdm bar over sweeps (or what else is done), with sweeps per second and the training error of the last."""
 
-    def __init__(self, show: bool, num_sweeps: int, done: int) -> None:
-        self._bar = tqdm(total=num_sweeps, initial=done, disable=not show, unit="sweep", dynamic_ncols=True)
+    def __init__(self, show: bool, num_sweeps: int, done: int, unit: str = "sweep") -> None:
+        self._bar = tqdm(total=num_sweeps, initial=done, disable=not show, unit=unit, dynamic_ncols=True)
 
     def __enter__(self) -> Self:
         return self
@@ -27,9 +28,13 @@ class ProgressBar:
 
     def update(self, done: int, warming_up: bool, rate: float, stats: dict[str, np.ndarray]) -> None:
         """Show the state after ``done`` sweeps."""
-        self._bar.set_description("warm-up" if warming_up else "sampling", refresh=False)
         shown = {"sweeps/s": f"{rate:.0f}"}
         if "train_rmse" in stats:
             shown["train rmse"] = f"{float(np.mean(stats['train_rmse'])):.4f}"
+        self.show(done, "warm-up" if warming_up else "sampling", shown)
+
+    def show(self, done: int, description: str, shown: Mapping[str, str]) -> None:
+        """Show a state in words and numbers."""
+        self._bar.set_description(description, refresh=False)
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(done - self._bar.n)

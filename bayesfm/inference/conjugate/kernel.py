@@ -16,8 +16,8 @@ from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import Layout
-from bayesfm.inference.conjugate.state import ModelData, ModelState, start_sd, to_sites
-from bayesfm.inference.problem import Problem, kept_sites, rows_of_streams
+from bayesfm.inference.conjugate.state import ModelData, ModelState, to_sites
+from bayesfm.inference.problem import Problem, kept_sites, rows_of_streams, start_sd
 from bayesfm.inference.report import draw_stats, row_moments
 from bayesfm.likelihoods.base import RowData
 from bayesfm.model import ModelSpec

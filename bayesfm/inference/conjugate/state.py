@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bayesfm.design import Design
 from bayesfm.design.units import Layout
 from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper, Sizes
 
-__all__ = ["ModelData", "ModelState", "from_sites", "initial_state", "start_sd", "to_sites"]
+__all__ = ["ModelData", "ModelState", "from_sites", "initial_state", "to_sites"]
 
 
 class ModelData(NamedTuple):
@@ -51,24 +49,6 @@ class ModelState(NamedTuple):
     hyper_v: Hyper
     params: dict[str, Array]
     eta: Float[Array, "*L n_pad"]
-
-
-def start_sd(design: Design, spread: float, rank: int) -> float:
-    """Standard deviation of v at which the interactions of a row start with a tenth of the spread of eta.
-
-    With v_jf ~ N(0, s^2) the pairwise part of eta has variance k s^4 c, c = 1/2 [(sum x^2)^2 - sum x^4]; rows with
-    thousands of non-zeros need a far smaller start than rows with two.
-    """
-    squares, fourths = np.zeros(design.num_rows), np.zeros(design.num_rows)
-    for block in design.blocks:
-        if block.X is None:
-            squares, fourths = squares + 1, fourths + 1
-            continue
-        at_rows = slice(None) if block.index is None else block.index
-        squares += block.X.power(2).sum(axis=1)[at_rows]
-        fourths += block.X.power(4).sum(axis=1)[at_rows]
-    pairs = 0.5 * float(np.mean(squares**2 - fourths))
-    return (0.01 * spread**2 / (max(rank, 1) * pairs)) ** 0.25 if pairs > 0 else 0.1 * spread**0.5
 
 
 def initial_state(key: Key[Array, ""], spec: ModelSpec, data: ModelData) -> ModelState:

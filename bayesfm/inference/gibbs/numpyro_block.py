@@ -21,13 +21,13 @@ from bayesfm.inference.conjugate.state import (
     ModelState,
     from_sites,
     initial_state,
-    start_sd,
     to_sites,
 )
 from bayesfm.inference.gibbs.numpyro_check import TermModel, examine, term_sites
 from bayesfm.inference.gibbs.numpyro_rows import row_information, run_with
 from bayesfm.inference.gibbs.run import plan
 from bayesfm.inference.gibbs.sweep import sweep_given
+from bayesfm.inference.problem import start_sd
 from bayesfm.model import ModelSpec
 from bayesfm.priors.shifted import OFFSET, Shifted
 from bayesfm.random import compiled

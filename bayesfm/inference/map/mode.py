@@ -18,11 +18,11 @@ from bayesfm.design.gradient import GradientArrays
 from bayesfm.design.layout import build_layout
 from bayesfm.inference.ascent import Ascent, AscentOptions, climb
 from bayesfm.inference.conjugate.kernel import model_data
-from bayesfm.inference.conjugate.state import from_sites, start_sd, to_sites
+from bayesfm.inference.conjugate.state import from_sites, to_sites
 from bayesfm.inference.map.als import AlternatingLeastSquares
 from bayesfm.inference.map.lbfgs import LBFGS
 from bayesfm.inference.map.shrinkage import shrunk
-from bayesfm.inference.problem import Problem
+from bayesfm.inference.problem import Problem, start_sd
 from bayesfm.inference.validation import Validation
 from bayesfm.likelihoods.base import Observed
 from bayesfm.model import ModelSpec

@@ -1,0 +1,131 @@
+"""From what was learned to draws of named sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from bayesfm.design import Design
+from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.draws import Draws
+from bayesfm.inference.problem import as_draws
+from bayesfm.inference.stochastic import rowwise
+from bayesfm.inference.stochastic.batches import Rows
+from bayesfm.inference.stochastic.learner import Learner
+from bayesfm.inference.stochastic.objective import Normals, constrained, normals_of_intercept
+from bayesfm.model import ModelSpec, log_joint
+
+__all__ = ["draws_of"]
+
+NUMBERS_AT_ONCE = 1 << 22
+"""Of the parameters of the draws that are on the device together, about."""
+
+
+def draws_of(
+    key: Key[Array, ""],
+    learner: Learner,
+    design: Design,
+    probe_rows: Int[np.ndarray, " probe"],
+    num_samples: int,
+    keep: Sequence[str],
+    info: Mapping[str, Any],
+    source: Rows | None,
+) -> Draws:
+    """Draws from the approximation, or the point as the only one.
+
+    Parameters
+    ----------
+    key : typed key
+        Of the draws.
+    learner : Learner
+        What was learned.
+    design : Design
+        Holds the probe rows.
+    probe_rows : array of shape (probe,)
+        Rows at which eta is reported.
+    num_samples : int
+        Draws.
+    keep : sequence of str
+        Sites.
+    info : mapping
+        For the record.
+    source : Rows, optional
+        Training rows, of which every draw gets its log-likelihood, log joint density and RMSE: a pass for each.
+    """
+    probes = DesignArrays.from_design(design.take(probe_rows), learner.dtype)
+    fixed = constrained(learner.spec.likelihood, learner.state.dense["params"])
+    fixed |= {f"{name}_w": x for name, x in learner.hyper_w.items()}
+    fixed |= {f"{name}_v": x for name, x in learner.hyper_v.items()}
+    features = learner.features()
+    w0 = normals_of_intercept(learner.rule, learner.state.dense, learner.state.table)
+    names = [name for name in ("w0", "w", "v", "eta") if name in keep]
+    sites: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    stats: dict[str, list[np.ndarray]] = {}
+    keys = jax.random.split(key, num_samples)
+    at_once = int(np.clip(NUMBERS_AT_ONCE // max(features.mean.size, 1), 1, num_samples))
+    for first in range(0, num_samples, at_once):
+        drawn, log_q = _draws(keys[first : first + at_once], features, w0, probes)
+        for name in names:
+            sites[name].append(np.asarray(drawn[name]))
+        if features.sd is not None:
+            stats.setdefault("log_q", []).append(np.asarray(log_q, np.float64))
+        for i in range(len(log_q) if source is not None else 0):
+            own = {**fixed, **{name: x[i] for name, x in drawn.items()}}
+            for name, value in _statistics(learner, own, source).items():  # type: ignore[arg-type]
+                stats.setdefault(name, []).append(np.asarray([value]))
+    stacked: dict[str, Any] = {name: np.concatenate(x)[None] for name, x in sites.items()}
+    for name, x in fixed.items():
+        if name in keep:
+            stacked[name] = np.broadcast_to(np.asarray(x), (1, num_samples, *x.shape))
+    ordered = {name: stacked[name] for name in keep if name in stacked}
+    of_stats = {name: np.concatenate(values)[None] for name, values in stats.items()}
+    return as_draws((ordered, of_stats, {}, {}), learner.spec, learner.centre, probe_rows, info)
+
+
+@jax.jit
+def _draws(
+    keys: Key[Array, " draw"], features: Normals, w0: Normals, probes: DesignArrays
+) -> tuple[dict[str, Array], Array]:
+    """One after the other."""
+    return lax.map(lambda key: _draw(key, features, w0, probes), keys)
+
+
+def _draw(
+    key: Key[Array, ""], features: Normals, w0: Normals, probes: DesignArrays
+) -> tuple[dict[str, Array], Array]:
+    """w0, w, v and eta at the probe rows; log density of the draw under the approximation, 0 of a point."""
+    key_w0, key_theta = jax.random.split(key)
+    theta, own_w0 = features.draw(key_theta), w0.draw(key_w0)
+    log_q = jnp.zeros(())
+    for normals, x in ((features, theta), (w0, own_w0)):
+        if normals.sd is not None:
+            z = jnp.where(normals.sd > 0, (x - normals.mean) / normals.sd, 0.0)
+            log_sd = jnp.where(normals.sd > 0, jnp.log(normals.sd), -0.5 * np.log(2 * np.pi))
+            log_q -= jnp.sum(0.5 * z**2 + log_sd + 0.5 * np.log(2 * np.pi))
+    theta = jnp.moveaxis(theta, 0, -2)
+    if own_w0.ndim:
+        eta = jax.vmap(lambda a, b: rowwise.eta(probes, a, b))(own_w0, theta)
+    else:
+        eta = rowwise.eta(probes, own_w0, theta)
+    return {"w0": own_w0, "w": theta[..., 0], "v": theta[..., 1:], "eta": eta}, log_q
+
+
+@jax.jit
+def _log_prior(spec: ModelSpec, groups: Int[Array, " p"], sites: dict[str, Array]) -> Float[Array, ""]:
+    return log_joint(spec, groups, sites, jnp.zeros(()))
+
+
+def _statistics(learner: Learner, sites: Mapping[str, Array], source: Rows) -> dict[str, float]:
+    """As all engines have them."""
+    weight, log_likelihood, square = learner.sums_at(sites, source)
+    lp = _log_prior(learner.spec, learner.model.groups[:-1], dict(sites))
+    stats = {"lp": log_likelihood + float(lp), "log_likelihood": log_likelihood}
+    if learner.spec.likelihood.has_moments:
+        stats["train_rmse"] = float(np.sqrt(square / weight))
+    return stats
