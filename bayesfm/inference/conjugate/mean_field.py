@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -57,6 +58,35 @@ class Others(NamedTuple):
         """C and A of the others in these rows, packed."""
         size = rank * (rank + 1) // 2 + rank
         return self._sum([u[:size] for u in self.spread], size, row)
+
+    def sums(
+        self, omega: Float[Array, "L C"], row: Int[Array, "L C"], q: Float[Array, "k L C"]
+    ) -> Float[Array, "e C"]:
+        """Sums over the rows of chunks of omega C and omega (A + C q), packed.
+
+        Entry by entry of C, so that no array of all entries of all rows is built.
+        """
+        k = q.shape[0]
+        i, j = np.tril_indices(k)
+        at = [row if code is None else code[row] for code in self.code]
+
+        def summed(tables: list[Array]) -> Float[Array, "L C"]:
+            zero = jnp.zeros(row.shape, self.like.dtype)
+            return sum((table[here] for table, here in zip(tables, at, strict=True)), start=zero)
+
+        def entry(
+            d: Float[Array, "k L C"], own: tuple[list[Array], Array, Array]
+        ) -> tuple[Float[Array, "k L C"], Float[Array, " C"]]:
+            tables, i, j = own
+            c = omega * summed(tables)
+            d = d.at[i].add(c * q[j])
+            return d.at[j].add(jnp.where(i == j, 0.0, c * q[i])), over_chunk(c)
+
+        A = [omega * summed([u[len(i) + f] for u in self.spread]) for f in range(k)]
+        d = jnp.stack(A) if k else jnp.zeros_like(q)
+        tables = [u[: len(i)] for u in self.spread]
+        d, of_C = lax.scan(entry, d, (tables, jnp.asarray(i), jnp.asarray(j)))
+        return jnp.concatenate([of_C, over_chunk(d)])
 
     def _sum(self, tables: list[Array], size: int, row: Int[Array, "*s"]) -> Float[Array, "_ *s"]:
         out = jnp.zeros((size, *row.shape), self.like.dtype)
@@ -186,9 +216,8 @@ def _sums_of_rows(
     """Sums over the rows of every owner: of omega (1, q)(1, q)', omega r (1, q), omega C and omega (A + C q)."""
 
     def terms(row: Array, omega: Array, r: Array) -> Float[Array, "q C"]:
-        C, A = unpack(others.second(predictor.rank, row), predictor.rank)
-        extra = over_chunk(omega * pack(C, A + _times(C, h(row)[1:])))
-        return jnp.concatenate([information(h(row), omega, r), extra])
+        own = h(row)
+        return jnp.concatenate([information(own, omega, r), others.sums(omega, row, own[1:])])
 
     packed = sums_by_owner(rows, terms, omega[rows.row], r_rows).T
     return _unpack_both(packed, predictor.rank)

@@ -7,6 +7,7 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
@@ -58,12 +59,33 @@ def eta_variance(predictor: FM, layout: Layout, beliefs: tuple[Gaussians, ...]) 
         for u, b in zip(units, beliefs, strict=True)
     ]
     size = layout.num_padded // layout.num_tiles
+    i, j = np.tril_indices(k)
+    twice = np.where(i == j, 1.0, 2.0).astype(parts[0][0].dtype)
 
     def tile(row: Array) -> Float[Array, " t"]:
         at = [row if code is None else code[row] for _, _, code in parts]
-        q = reduce(jnp.add, [Q[:, i] for (Q, _, _), i in zip(parts, at, strict=True)])
-        u = reduce(jnp.add, [spread[:, i] for (_, spread, _), i in zip(parts, at, strict=True)])
-        return Spread.unpack(u, k).variance(q)
+
+        def summed(tables: list[Array]) -> Float[Array, " t"]:
+            return reduce(jnp.add, [table[where] for table, where in zip(tables, at, strict=True)])
+
+        q = (
+            jnp.stack([summed([Q[f] for Q, _, _ in parts]) for f in range(k)])
+            if k
+            else jnp.zeros((0, *row.shape))
+        )
+
+        def add_entry(total: Array, entry: tuple[list[Array], Array, Array, Array]) -> tuple[Array, None]:
+            """Both terms of an entry of C: an (entries, rows) array is never built."""
+            tables, i, j, twice = entry
+            c = summed(tables)
+            return total + twice * c * (q[i] * q[j] + 0.5 * c), None
+
+        total = summed([u[-2] - 0.5 * u[-1] for _, u, _ in parts])
+        for f in range(k):
+            total += 2 * q[f] * summed([u[len(i) + f] for _, u, _ in parts])
+        entries = [u[: len(i)] for _, u, _ in parts], jnp.asarray(i), jnp.asarray(j), jnp.asarray(twice)
+        total, _ = jax.lax.scan(add_entry, total, entries)
+        return jnp.maximum(total, 0.0)  # a sum of squares, which rounding can take below zero
 
     rows = jnp.arange(layout.num_padded).reshape(layout.num_tiles, size)
     return tile(rows[0]) if layout.num_tiles == 1 else jax.lax.map(tile, rows).reshape(-1)
