@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bayesfm.inference.gibbs.numpyro_block import FMBlock
     from bayesfm.inference.gibbs.run import gibbs
     from bayesfm.inference.modes import find_map, laplace
+    from bayesfm.inference.stochastic import MinibatchOptions, stochastic_map, svi
     from bayesfm.inference.vi.run import cavi
     from bayesfm.likelihoods import (
         BernoulliLogit,
@@ -84,6 +85,7 @@ __all__ = [
     "HalfT",
     "Horseshoe",
     "Intercept",
+    "MinibatchOptions",
     "ModelSpec",
     "MultiplicativeGamma",
     "NegativeBinomial",
@@ -111,7 +113,9 @@ __all__ = [
     "read_libfm",
     "save",
     "show_versions",
+    "stochastic_map",
     "summary",
+    "svi",
     "write_libfm",
 ]
 
@@ -134,6 +138,7 @@ _MODULES = {
     "inference.gibbs.numpyro_block": ("FMBlock",),
     "inference.gibbs.run": ("gibbs",),
     "inference.modes": ("find_map", "laplace"),
+    "inference.stochastic": ("MinibatchOptions", "stochastic_map", "svi"),
     "inference.vi.run": ("cavi",),
     "likelihoods": (
         "BernoulliLogit",

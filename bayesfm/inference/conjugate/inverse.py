@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from bayesfm.inference.conjugate.normal import UNROLLED, diagonal, pivot_floor, unpack
+from bayesfm.inference.conjugate.normal import UNROLLED, pivot_floor, unpack
 from bayesfm.sums import inner
 
-__all__ = ["Gaussians", "points", "posterior"]
+__all__ = ["Gaussians", "inverse", "points", "posterior"]
+
+
+LANES = 128
+"""Large matrices that are inverted side by side."""
 
 
 class Gaussians(NamedTuple):
@@ -45,23 +50,43 @@ def posterior(
 def inverse(
     P: Float[Array, "K K J"], floor: Float[Array, "K J"]
 ) -> tuple[Float[Array, "K K J"], Float[Array, " J"]]:
-    """P^-1 and log |P^-1| of positive definite matrices, by sweeps over all pivots (Goodnight 1979)."""
-    K = P.shape[0]
-    if K > UNROLLED:
-        # LAPACK's pivots cannot be bounded from within; raising the diagonal by its own rounding does the same.
-        raised = P + jnp.eye(K, dtype=P.dtype)[:, :, None] * (K * jnp.finfo(P.dtype).eps * diagonal(P))
-        L = jnp.linalg.cholesky(jnp.moveaxis(raised, -1, 0))
-        root = jnp.linalg.inv(L)
-        log_det = -2 * jnp.sum(jnp.log(jnp.diagonal(L, axis1=1, axis2=2)), axis=1)
-        return jnp.moveaxis(jnp.matmul(root.mT, root, precision="highest"), 0, -1), log_det
-    M, log_det = P, jnp.zeros_like(P[0, 0])
-    for i in range(K):
+    """P^-1 and log |P^-1| of positive definite matrices, by sweeps over all pivots; none is below its ``floor``.
+
+    Large matrices are worked off a few at a time, as many as stay in cache: LAPACK, one matrix at a time, takes two to
+    ten times as long.
+
+    References
+    ----------
+    Goodnight (1979), A tutorial on the SWEEP operator, The American Statistician 33.
+    """
+    K, _, J = P.shape
+    if K <= UNROLLED or J <= LANES:
+        return _sweep(P, floor)
+    pad = -J % LANES
+    more = jnp.broadcast_to(jnp.eye(K, dtype=P.dtype)[:, :, None], (K, K, pad))
+    matrices = jnp.concatenate([P, more], axis=-1).reshape(K, K, -1, LANES)
+    floors = jnp.pad(floor, ((0, 0), (0, pad))).reshape(K, -1, LANES)
+    inverses, log_dets = lax.map(
+        lambda x: _sweep(*x), (jnp.moveaxis(matrices, 2, 0), jnp.moveaxis(floors, 1, 0))
+    )
+    return jnp.moveaxis(inverses, 0, 2).reshape(K, K, -1)[..., :J], log_dets.reshape(-1)[:J]
+
+
+def _sweep(P: Float[Array, "K K J"], floor: Float[Array, "K J"]) -> tuple[Array, Array]:
+    def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        M, log_det = carry
         pivot = jnp.maximum(M[i, i], floor[i])
         row = M[i] / pivot
         M = M - M[i][:, None] * row[None]
-        M = M.at[i].set(row).at[:, i].set(row).at[i, i].set(-1 / pivot)
-        log_det = log_det - jnp.log(pivot)
-    return -M, log_det
+        return M.at[i].set(row).at[:, i].set(row).at[i, i].set(-1 / pivot), log_det - jnp.log(pivot)
+
+    carry = P, jnp.zeros_like(P[0, 0])
+    if P.shape[0] > UNROLLED:
+        M, log_det = lax.fori_loop(0, P.shape[0], step, carry)
+        return -M, log_det
+    for i in range(P.shape[0]):
+        carry = step(i, carry)  # type: ignore[arg-type]
+    return -carry[0], carry[1]
 
 
 def points(mean: Float[Array, "K m"]) -> Gaussians:

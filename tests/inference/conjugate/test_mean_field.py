@@ -168,14 +168,14 @@ def test_block_covariances_are_inverse_hessians(kind: str) -> None:
             np.testing.assert_allclose(S[j] @ np.asarray(hessian), np.eye(K), atol=1e-9)
 
 
-@pytest.mark.parametrize("K", [1, 3, 20])
-def test_inverse(K: int) -> None:
-    """By sweeps over pivots, and by LAPACK above 17."""
+@pytest.mark.parametrize(("K", "J"), [(1, 7), (3, 7), (20, 7), (20, 300)])
+def test_inverse(K: int, J: int) -> None:
+    """Few and small at once, many large ones a few at a time."""
     rng = np.random.default_rng(0)
-    A = rng.normal(size=(7, K, 2 * K))
+    A = rng.normal(size=(J, K, 2 * K))
     P = A @ A.transpose(0, 2, 1)
     with jax.enable_x64():
-        cov, log_det = inverse(jnp.moveaxis(jnp.asarray(P), 0, -1), jnp.full((K, 7), 1e-12))
+        cov, log_det = inverse(jnp.moveaxis(jnp.asarray(P), 0, -1), jnp.full((K, J), 1e-12))
     np.testing.assert_allclose(np.moveaxis(np.asarray(cov), -1, 0), np.linalg.inv(P), rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(log_det, -np.linalg.slogdet(P)[1], rtol=1e-10)
 
