@@ -82,8 +82,9 @@ class Others(NamedTuple):
             d = d.at[i].add(c * q[j])
             return d.at[j].add(jnp.where(i == j, 0.0, c * q[i])), over_chunk(c)
 
-        A = [omega * summed([u[len(i) + f] for u in self.spread]) for f in range(k)]
-        d = jnp.stack(A) if k else jnp.zeros_like(q)
+        if not k:
+            return jnp.zeros_like(omega, shape=(0, row.shape[1]))
+        d = jnp.stack([omega * summed([u[len(i) + f] for u in self.spread]) for f in range(k)])
         tables = [u[: len(i)] for u in self.spread]
         d, of_C = lax.scan(entry, d, (tables, jnp.asarray(i), jnp.asarray(j)))
         return jnp.concatenate([of_C, over_chunk(d)])

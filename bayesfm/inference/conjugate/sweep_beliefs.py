@@ -68,11 +68,10 @@ def eta_variance(predictor: FM, layout: Layout, beliefs: tuple[Gaussians, ...]) 
         def summed(tables: list[Array]) -> Float[Array, " t"]:
             return reduce(jnp.add, [table[where] for table, where in zip(tables, at, strict=True)])
 
-        q = (
-            jnp.stack([summed([Q[f] for Q, _, _ in parts]) for f in range(k)])
-            if k
-            else jnp.zeros((0, *row.shape))
-        )
+        total = summed([u[-2] - 0.5 * u[-1] for _, u, _ in parts])
+        if not k:
+            return jnp.maximum(total, 0.0)
+        q = jnp.stack([summed([Q[f] for Q, _, _ in parts]) for f in range(k)])
 
         def add_entry(total: Array, entry: tuple[list[Array], Array, Array, Array]) -> tuple[Array, None]:
             """Both terms of an entry of C: an (entries, rows) array is never built."""
@@ -80,7 +79,6 @@ def eta_variance(predictor: FM, layout: Layout, beliefs: tuple[Gaussians, ...]) 
             c = summed(tables)
             return total + twice * c * (q[i] * q[j] + 0.5 * c), None
 
-        total = summed([u[-2] - 0.5 * u[-1] for _, u, _ in parts])
         for f in range(k):
             total += 2 * q[f] * summed([u[len(i) + f] for _, u, _ in parts])
         entries = [u[: len(i)] for _, u, _ in parts], jnp.asarray(i), jnp.asarray(j), jnp.asarray(twice)
