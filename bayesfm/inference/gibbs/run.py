@@ -17,10 +17,12 @@ from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.conjugate.kernel import model_data, report_options
+from bayesfm.inference.conjugate.state import ModelState, from_sites, to_sites
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
 from bayesfm.inference.problem import as_draws, prepare
-from bayesfm.model import ModelSpec
+from bayesfm.inference.start import start_sites
+from bayesfm.model import ModelSpec, site_dims
 
 __all__ = ["default_factor_block", "gibbs", "gibbs_kernel", "plan"]
 
@@ -34,6 +36,7 @@ def gibbs(
     weight: Float[np.ndarray, " n"] | None = None,
     row_data: Mapping[str, Any] | None = None,
     options: ChainOptions | None = None,
+    start: str | Draws | Mapping[str, Any] = "random",
     factor_block: int | str = "auto",
     kernels: str = "auto",
     keep: Sequence[str] | str = "all",
@@ -58,6 +61,10 @@ def gibbs(
         What the likelihood has to know of every row, for instance ``{"exposure": ...}`` of counts.
     options : ChainOptions, optional
         Chains, counts, progress, checkpoint.
+    start : "random", Draws or mapping of str to array
+        Where chains start: at w = 0 and small random v; at the last draw of every chain of an earlier run, or the last
+        draws of another engine (``keep="all"``); at all sites by name, each of the site's shape or with a leading axis
+        of chains.
     factor_block : int, "joint" or "auto", default="auto"
         Number of factors drawn jointly with w: "joint" is all of them, 1 is factor by factor. "auto" is the measured
         best (``benchmarks/README.md``).
@@ -89,6 +96,8 @@ def gibbs(
     (2, 20, 2, 2)
     """
     options = options or ChainOptions()
+    if isinstance(start, str):
+        check_choice("start", start, ("random",))
     kernel, centre = gibbs_kernel(
         spec,
         design,
@@ -103,7 +112,21 @@ def gibbs(
     )
     used = "native" if kernel.data.layout.native else "xla"
     info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used}
-    return as_draws(run_chains(kernel, key, options), spec, centre, np.asarray(kernel.probe_rows), info)
+    states = None if isinstance(start, str) else _states_at(kernel, start, options.num_chains, centre)
+    run = run_chains(kernel, key, options, states)
+    return as_draws(run, spec, centre, np.asarray(kernel.probe_rows), info)
+
+
+def _states_at(
+    kernel: GibbsKernel, start: Draws | Mapping[str, Any], num_chains: int, centre: float
+) -> ModelState:
+    """States of all chains side by side."""
+    spec, data = kernel.spec, kernel.data
+    like = jax.eval_shape(lambda: to_sites(kernel.init(jax.random.key(0)), data.layout))
+    shapes = {name: x.shape for name, x in like.items() if name in site_dims(spec)}
+    sites = start_sites(start, shapes, num_chains, centre)
+    on_device = {name: jnp.asarray(x, data.y.dtype) for name, x in sites.items()}
+    return jax.jit(jax.vmap(lambda own: from_sites(own, spec, data)))(on_device)
 
 
 def gibbs_kernel(

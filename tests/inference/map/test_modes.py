@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpyro.infer.util import log_density
 
-from bayesfm import AscentOptions, cavi, default_spec, find_map, laplace
+from bayesfm import AscentOptions, ChainOptions, cavi, default_spec, find_map, gibbs, laplace
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.draws import Draws
 from bayesfm.likelihoods import Categorical, Gaussian, Likelihood, OrdinalLogit, Poisson
@@ -180,3 +180,22 @@ def test_bad_arguments(settings: dict[str, Any], match: str) -> None:
     spec, design, y = problem()
     with pytest.raises(ValueError, match=match):
         find_map(KEY, spec, design, y, options=AscentOptions(max_iterations=1, progress=False), **settings)
+
+
+def test_gibbs_starts_at_a_mode() -> None:
+    """The first draw has its fit, where a random start has none; sites in the unit of y; what is missing is named."""
+    spec, design, y = problem()
+    y = y + 100.0
+    spec = default_spec(y, 2)
+    mode = find_map(KEY, spec, design, y, options=SHORT)
+    options = ChainOptions(num_warmup=0, num_samples=1, num_chains=2, progress=False)
+    at_random = gibbs(KEY, spec, design, y, options=options).stats["train_rmse"]
+    given = {name: x[0, 0] for name, x in mode.sites.items()}
+    at_mode = gibbs(KEY, spec, design, y, options=options, start=given).stats["train_rmse"]
+    assert np.all(at_mode < 0.6 * at_random)
+    normals = laplace(KEY, spec, design, y, options=SHORT, num_samples=5)
+    assert np.all(gibbs(KEY, spec, design, y, options=options, start=normals).stats["train_rmse"] < at_random)
+    with pytest.raises(ValueError, match=r"start lacks the site\(s\) .*alpha"):
+        gibbs(KEY, spec, design, y, options=options, start={"w": given["w"]})
+    with pytest.raises(ValueError, match="start"):
+        gibbs(KEY, spec, design, y, options=options, start="mode")
