@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bayesfm.diagnostics import ConvergenceWarning
-from bayesfm.estimators import FMRegressor, base
+from bayesfm.estimators import FMRegressor, engines
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.model import default_spec
 from bayesfm.predictors import FM
@@ -143,7 +143,7 @@ def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.update(vars(options), factor_block=factor_block, keep=keep)
         raise InterruptedError
 
-    monkeypatch.setattr(base, "gibbs", spy)
+    monkeypatch.setattr(engines, "gibbs", spy)
     with pytest.raises(InterruptedError):
         quick(**chosen).fit(X, Y)
     assert {name: seen[name] for name in chosen} == chosen
