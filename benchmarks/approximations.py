@@ -29,8 +29,8 @@ OURS: dict[str, dict[str, Any]] = {
     "mode, ALS": {"inference": "map"},
     "mode, L-BFGS": {"inference": "map", "engine_options": {"optimiser": "lbfgs"}},
     "mode, ALS, 5 % held out": {"inference": "map", "engine_options": {"validation": 0.05}},
-    "Laplace": {"inference": "laplace", "num_samples": 200},
-    "mean field": {"inference": "cavi", "num_samples": 200},
+    "Laplace": {"inference": "laplace"},
+    "mean field": {"inference": "cavi"},
     "Gibbs": {"inference": "gibbs", **SWEEPS},
 }
 

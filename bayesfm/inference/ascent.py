@@ -43,7 +43,7 @@ class AscentOptions:
     """
 
     max_iterations: int = 500
-    tolerance: float = 1e-5
+    tolerance: float = 3e-6
     patience: int = 3
     progress: bool = True
     callback: Callable[[AscentProgress], Any] | None = None
