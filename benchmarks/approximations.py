@@ -3,7 +3,7 @@
     python -m benchmarks approximations --data-home FOLDER [--split ua] [--ranks 8 20]
 
 Every engine of the package is run twice: the first time with its compilation, the second time without. Seconds are
-those of ``fit``. Peers: the Gibbs and variational engines of myfm, and modern-fm (pip install modern-fm), of which the
+those of ``fit``. Peers: the Gibbs and variational engines of myfm, and modern-fm, of which the
 settings and the number of epochs that are best on the test set are shown. Peers are scored by their means alone.
 """
 
