@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.inference.ascent import AscentOptions
-from bayesfm.inference.conjugate.kernel import report_options
+from bayesfm.inference.conjugate.kernel import model_data, report_options
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.map.mode import find_mode, random_start
 from bayesfm.inference.map.run import mode_draws
@@ -205,7 +205,8 @@ def _around_mode(
     report = report_options(problem, keep, streams, stream_row_data)
     key_scales, key_start, key_draws = jax.random.split(key, 3)
     own = replace(options, max_iterations=SCALE_ITERATIONS, callback=None)
-    estimated = estimate_scales(key_scales, problem, design, own, _held_scales(scales, spec, problem, design))
+    data = model_data(design, problem)
+    estimated = estimate_scales(key_scales, problem, data, own, _held_scales(scales, spec, design))
     sites = {**estimated.sites, **_start_of(start, key_start, problem, design)}
     mode = find_mode(
         problem,
@@ -232,7 +233,7 @@ def _around_mode(
         mode,
         problem,
         spec,
-        design,
+        data,
         report,
         num_samples=num_samples,
         scales=sample_scales,
@@ -241,7 +242,7 @@ def _around_mode(
 
 
 def _held_scales(
-    scales: str | Mapping[str, Any], spec: ModelSpec, problem: Problem, design: Design
+    scales: str | Mapping[str, Any], spec: ModelSpec, design: Design
 ) -> dict[str, np.ndarray] | None:
     """Hyperparameters that are known, or None."""
     priors = {"w": (spec.prior_w, ()), "v": (spec.prior_v, (spec.predictor.rank,))}

@@ -13,16 +13,18 @@ so spreads of disjoint sets are added, as their Q are. See docs/math.md, section
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from bayesfm.sums import inner
 
-__all__ = ["Spread"]
+__all__ = ["Spread", "variance_of_rows"]
 
 
 class Spread(NamedTuple):
@@ -44,17 +46,6 @@ class Spread(NamedTuple):
         a = x * x * (cov[0, 0] - x * (2 * inner(s, m) - x * inner(m, Vm)))
         return cls(x * x * V, A, a, x**4 * jnp.sum(V * V, axis=(0, 1)))
 
-    def variance(self, q: Float[Array, "k *m"]) -> Float[Array, "*m"]:
-        """Of eta, w0 left out, where all features of the row are in here and Q has mean q."""
-        Cq = self.cross(q) - self.A
-        pairs = 0.5 * (jnp.sum(self.C * self.C, axis=(0, 1)) - self.t)
-        # A sum of squares, which rounding can take below zero.
-        return jnp.maximum(self.a + inner(2 * self.A + Cq, q) + pairs, 0.0)
-
-    def cross(self, q: Float[Array, "k *m"]) -> Float[Array, "k *m"]:
-        """Covariance of Q and eta, A + C q."""
-        return self.A + inner(self.C, q[None], axis=1) if len(q) else self.A
-
     def packed(self) -> Float[Array, "u *m"]:
         """As one array, of each C its lower triangle."""
         i, j = np.tril_indices(self.C.shape[0])
@@ -68,3 +59,34 @@ class Spread(NamedTuple):
         place = np.maximum(place, place.T)
         end = k * (k + 1) // 2
         return cls(u[place], u[end : end + k], u[-2], u[-1])
+
+
+def variance_of_rows(
+    k: int,
+    q: Float[Array, "k t"],
+    spreads: list[Float[Array, "u m"]],
+    rows: list[Int[Array, " t"]],
+) -> Float[Array, " t"]:
+    """Variance of eta in some rows, w0 left out: packed spreads of tables, the row of each that they have, and E[Q].
+
+    Entry by entry of C, so that no array of all entries of all rows is built.
+    """
+    i, j = np.tril_indices(k)
+
+    def summed(tables: list[Array]) -> Float[Array, " t"]:
+        return reduce(jnp.add, [table[here] for table, here in zip(tables, rows, strict=True)])
+
+    total = summed([u[-2] - 0.5 * u[-1] for u in spreads])
+    if k:
+        for f in range(k):
+            total += 2 * q[f] * summed([u[len(i) + f] for u in spreads])
+
+        def add_entry(total: Array, entry: tuple[list[Array], Array, Array, Array]) -> tuple[Array, None]:
+            tables, i, j, twice = entry
+            c = summed(tables)
+            return total + twice * c * (q[i] * q[j] + 0.5 * c), None
+
+        twice = jnp.asarray(np.where(i == j, 1.0, 2.0), q.dtype)
+        entries = [u[: len(i)] for u in spreads], jnp.asarray(i), jnp.asarray(j), twice
+        total, _ = lax.scan(add_entry, total, entries)
+    return jnp.maximum(total, 0.0)  # a sum of squares, which rounding can take below zero

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from bayesfm.inference.conjugate.normal import UNROLLED, pivot_floor, unpack
 from bayesfm.sums import inner
 
-__all__ = ["Gaussians", "inverse", "points", "posterior"]
+__all__ = ["Gaussians", "inverse", "posterior"]
 
 
 LANES = 128
@@ -87,9 +87,3 @@ def _sweep(P: Float[Array, "K K J"], floor: Float[Array, "K J"]) -> tuple[Array,
     for i in range(P.shape[0]):
         carry = step(i, carry)  # type: ignore[arg-type]
     return -carry[0], carry[1]
-
-
-def points(mean: Float[Array, "K m"]) -> Gaussians:
-    """Points: no covariance."""
-    K, m = mean.shape
-    return Gaussians(mean, jnp.zeros_like(mean, shape=(K, K, m)), jnp.zeros_like(mean, shape=(m,)))

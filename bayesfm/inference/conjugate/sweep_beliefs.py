@@ -7,7 +7,6 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
@@ -22,7 +21,7 @@ from bayesfm.inference.conjugate.mean_field import (
     update_table,
 )
 from bayesfm.predictors import FM
-from bayesfm.predictors.spread import Spread
+from bayesfm.predictors.spread import Spread, variance_of_rows
 
 __all__ = ["eta_variance", "sweep_beliefs"]
 
@@ -59,31 +58,11 @@ def eta_variance(predictor: FM, layout: Layout, beliefs: tuple[Gaussians, ...]) 
         for u, b in zip(units, beliefs, strict=True)
     ]
     size = layout.num_padded // layout.num_tiles
-    i, j = np.tril_indices(k)
-    twice = np.where(i == j, 1.0, 2.0).astype(parts[0][0].dtype)
 
     def tile(row: Array) -> Float[Array, " t"]:
         at = [row if code is None else code[row] for _, _, code in parts]
-
-        def summed(tables: list[Array]) -> Float[Array, " t"]:
-            return reduce(jnp.add, [table[where] for table, where in zip(tables, at, strict=True)])
-
-        total = summed([u[-2] - 0.5 * u[-1] for _, u, _ in parts])
-        if not k:
-            return jnp.maximum(total, 0.0)
-        q = jnp.stack([summed([Q[f] for Q, _, _ in parts]) for f in range(k)])
-
-        def add_entry(total: Array, entry: tuple[list[Array], Array, Array, Array]) -> tuple[Array, None]:
-            """Both terms of an entry of C: an (entries, rows) array is never built."""
-            tables, i, j, twice = entry
-            c = summed(tables)
-            return total + twice * c * (q[i] * q[j] + 0.5 * c), None
-
-        for f in range(k):
-            total += 2 * q[f] * summed([u[len(i) + f] for _, u, _ in parts])
-        entries = [u[: len(i)] for _, u, _ in parts], jnp.asarray(i), jnp.asarray(j), jnp.asarray(twice)
-        total, _ = jax.lax.scan(add_entry, total, entries)
-        return jnp.maximum(total, 0.0)  # a sum of squares, which rounding can take below zero
+        q = reduce(jnp.add, [Q[:, here] for (Q, _, _), here in zip(parts, at, strict=True)])
+        return variance_of_rows(k, q, [u for _, u, _ in parts], at)
 
     rows = jnp.arange(layout.num_padded).reshape(layout.num_tiles, size)
     return tile(rows[0]) if layout.num_tiles == 1 else jax.lax.map(tile, rows).reshape(-1)

@@ -126,7 +126,11 @@ def _states_at(
     shapes = {name: x.shape for name, x in like.items() if name in site_dims(spec)}
     sites = start_sites(start, shapes, num_chains, centre)
     on_device = {name: jnp.asarray(x, data.y.dtype) for name, x in sites.items()}
-    return jax.jit(jax.vmap(lambda own: from_sites(own, spec, data)))(on_device)
+    return _start_at(on_device, spec, data)
+
+
+# Module-level, with the data as arguments: a second start of the same shapes compiles nothing.
+_start_at = jax.jit(lambda sites, spec, data: jax.vmap(lambda own: from_sites(own, spec, data))(sites))
 
 
 def gibbs_kernel(

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Key
 
-from bayesfm.design import Design
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.conjugate.belief_kernel import BeliefKernel, roots
-from bayesfm.inference.conjugate.kernel import model_data
 from bayesfm.inference.conjugate.linear_predictor import linear_predictor
 from bayesfm.inference.conjugate.state import ModelData, ModelState, from_sites
 from bayesfm.inference.draws import Draws
@@ -30,7 +28,7 @@ def mode_draws(
     mode: Mode,
     problem: Problem,
     spec: ModelSpec,
-    design: Design,
+    data: ModelData,
     report: Mapping[str, Any],
     *,
     num_samples: int,
@@ -43,7 +41,6 @@ def mode_draws(
     posterior in the block of that feature; scales come from their conditionals (``scales="conditional"``) or stay
     (``"point"``).
     """
-    data = model_data(design, problem)
     state = _state(problem.spec, data, mode.sites)
     w0_sd, root = jnp.zeros_like(state.w0), None
     if num_samples:

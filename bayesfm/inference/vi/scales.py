@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bayesfm.design import Design
 from bayesfm.inference.ascent import Ascent, AscentOptions, climb
-from bayesfm.inference.conjugate.kernel import model_data
-from bayesfm.inference.conjugate.state import ModelState, initial_state, to_sites
+from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state, to_sites
 from bayesfm.inference.problem import Problem
 from bayesfm.inference.vi.cavi import BeliefState, MeanField
 
@@ -30,7 +28,7 @@ class Scales(NamedTuple):
 def estimate_scales(
     key: Key[Array, ""],
     problem: Problem,
-    design: Design,
+    data: ModelData,
     options: AscentOptions,
     held: Mapping[str, Float[np.ndarray, "..."]] | None = None,
 ) -> Scales:
@@ -42,8 +40,8 @@ def estimate_scales(
         For the start.
     problem : Problem
         Checked and centred.
-    design : Design
-        n rows, p features.
+    data : ModelData
+        Its rows on the device, in XLA's layout.
     options : AscentOptions
         Iterations, tolerance, progress.
     held : mapping of str to array, optional
@@ -54,10 +52,9 @@ def estimate_scales(
     -------
     Scales
     """
-    data = model_data(design, problem)
     climber = MeanField(problem.spec, data, None, fit_scales=not held)
     known = {name: jnp.asarray(x, data.y.dtype) for name, x in (held or {}).items()}
-    state, ascent = climb(climber, start(climber, key, known), options, design.num_rows)
+    state, ascent = climb(climber, start(climber, key, known), options, len(problem.y))
     sites = jax.jit(to_sites)(state.point, data.layout)
     return Scales({name: np.asarray(x) for name, x in sites.items()}, ascent)
 
