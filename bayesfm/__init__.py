@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         read_libfm,
         write_libfm,
     )
+    from bayesfm.design.on_device import on_device
     from bayesfm.diagnostics import ApproximationWarning, ConvergenceWarning, pareto_k, summary
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.ascent import AscentOptions
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         NormalGamma,
         NormalWishart,
     )
-    from bayesfm.term import fm_dims, fm_term, on_device
+    from bayesfm.term import fm_dims, fm_term
     from bayesfm.versions import show_versions
 
     __version__: str
@@ -164,7 +165,8 @@ _MODULES = {
         "NormalGamma",
         "NormalWishart",
     ),
-    "term": ("fm_dims", "fm_term", "on_device"),
+    "design.on_device": ("on_device",),
+    "term": ("fm_dims", "fm_term"),
     "versions": ("show_versions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

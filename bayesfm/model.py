@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from bayesfm import likelihoods
 from bayesfm._pytree import pytree
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.design.on_device import OnDevice
 from bayesfm.likelihoods import Gaussian, Likelihood
 from bayesfm.likelihoods.base import RowData, check_row_data
 from bayesfm.predictors import FM
@@ -32,7 +33,7 @@ from bayesfm.priors import (
     Prior,
     of_features,
 )
-from bayesfm.term import OnDevice, fm_dims, fm_term
+from bayesfm.term import fm_dims, fm_term
 
 __all__ = [
     "ModelSpec",

@@ -17,8 +17,9 @@ from scipy import stats
 
 from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.design.on_device import OnDevice, on_device
 from bayesfm.priors import Fixed, HalfT, Horseshoe, Intercept, NormalGamma, NormalWishart, Prior
-from bayesfm.term import OnDevice, fm_dims, fm_term, on_device
+from bayesfm.term import fm_dims, fm_term
 from tests import designs, reference
 from tests.design.strategies import naive_rows
 

@@ -19,6 +19,7 @@ from numpyro.infer.reparam import LocScaleReparam
 
 from bayesfm import native
 from bayesfm.design import Block, Design
+from bayesfm.design.on_device import OnDevice, on_device
 from bayesfm.inference.gibbs import numpyro_block, numpyro_rows
 from bayesfm.inference.gibbs.numpyro_block import FMBlock, FMBlockState
 from bayesfm.inference.gibbs.numpyro_rows import row_information, run_with
@@ -26,7 +27,7 @@ from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, BinomialLogit, 
 from bayesfm.likelihoods.base import Observed
 from bayesfm.likelihoods.distributions import Probit
 from bayesfm.priors import Intercept, NormalGamma, shifted
-from bayesfm.term import FMTerm, OnDevice, fm_term, on_device
+from bayesfm.term import FMTerm, fm_term
 from tests.keys import quick
 from tests.statistics import alarms, assert_no_alarm, ks, mcse, z_test
 
