@@ -187,7 +187,13 @@ def summary(
 
 def has_chains(tree: xr.DataTree) -> bool:
     """Whether the draws come from a Markov chain: R-hat and effective sample sizes mean nothing for the others."""
-    return json.loads(tree.attrs["inference"]).get("engine") not in ("map", "laplace", "cavi", "svi")
+    return json.loads(tree.attrs["inference"]).get("engine") not in (
+        "map",
+        "laplace",
+        "cavi",
+        "stochastic_map",
+        "svi",
+    )
 
 
 def pareto_k(tree: xr.DataTree) -> float | None:
@@ -373,7 +379,7 @@ def warn_if_not_converged(tree: xr.DataTree) -> None:
             _warn("\n".join(["the chains have not converged:", *found]), ConvergenceWarning)
         return
     info = json.loads(tree.attrs["inference"])
-    if not info["converged"]:
+    if not info.get("converged", True):  # a number of epochs says nothing of the kind
         _warn(
             f"the ascent was still rising after {info['iterations']} iterations: raise max_iterations, or tolerance if "
             "the rise is small enough for you",

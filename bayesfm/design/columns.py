@@ -12,7 +12,7 @@ from narwhals.exceptions import DuplicateError
 
 from bayesfm.design.levels import Kind
 
-__all__ = ["as_frame", "categorical_values", "is_numeric_by_default", "numeric_values"]
+__all__ = ["as_frame", "categorical_values", "column_like", "is_numeric_by_default", "numeric_values"]
 
 _INTEGERS = (nw.Int8, nw.Int16, nw.Int32, nw.Int64, nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64)
 _INT64 = 1 << 63
@@ -44,6 +44,11 @@ def as_frame(X: Any) -> nw.DataFrame | None:
 def is_numeric_by_default(series: nw.Series) -> bool:
     """Float columns are numeric, everything else is categorical."""
     return series.dtype.is_float()
+
+
+def column_like(series: nw.Series, values: list[Any]) -> nw.Series:
+    """A column of other values, with the name and of the library of this one."""
+    return nw.new_series(series.name, values, backend=series.implementation)
 
 
 def categorical_values(series: nw.Series, declared: bool = False) -> tuple[Kind, np.ndarray | nw.Series]:

@@ -69,17 +69,19 @@ class DesignEncoder:
             return len(self._table.columns)
         return None if self._schema is None else self._schema.num_features
 
-    def fit(self, X: Any) -> Self:
+    def fit(self, X: Any, levels: Mapping[str, Iterable[Any]] | None = None) -> Self:
         """Learn what X looks like; see :meth:`fit_transform`."""
-        self.fit_transform(X)
+        self.fit_transform(X, levels)
         return self
 
-    def fit_transform(self, X: Any) -> Design:
+    def fit_transform(self, X: Any, levels: Mapping[str, Iterable[Any]] | None = None) -> Design:
         """Learn what X looks like, and encode it.
 
         Parameters
         ----------
         X : DataFrame, sparse or dense matrix, Design, or list of Block; n rows
+        levels : mapping of str to sequence, optional
+            For DataFrames: more levels of categorical columns, which rows to come may have.
 
         Returns
         -------
@@ -88,8 +90,10 @@ class DesignEncoder:
         kind = kind_of(X)
         self._check_options(kind)
         table = TableEncoder(self.categorical, self.numeric) if kind == "table" else None
+        if levels is not None and table is None:
+            raise ValueError(f"levels are of columns of a DataFrame, but X is {_KINDS[kind]}")
         if table is not None:
-            design = table.fit_transform(X)
+            design = table.fit_transform(X, levels)
         elif kind == "matrix":
             design = design_from_matrix(X, groups=self.groups)
         else:

@@ -82,6 +82,22 @@ class Levels:
     def __len__(self) -> int:
         return len(self.values)
 
+    def joined(self, more: Levels, column: str) -> Levels:
+        """With more levels of the same column.
+
+        Raises
+        ------
+        TypeError
+            If those are of another type.
+        """
+        if (more.kind, more.bits) != (self.kind, self.bits):
+            raise TypeError(
+                f"levels of column {column!r} are of kind {more.kind!r}, and it holds {self.kind!r}: convert them"
+            )
+        if self.kind == "str":
+            return Levels("str", _object_array(sorted({*self.values.tolist(), *more.values.tolist()})))
+        return Levels(self.kind, _sorted_unique(np.concatenate([self.values, more.values])), self.bits)
+
     def encode(self, column: np.ndarray | nw.Series) -> tuple[Int32[np.ndarray, " n"], list[Any]]:
         """Number of every value's level, and the values that are no level.
 

@@ -9,7 +9,13 @@ from typing import Any, Self
 import numpy as np
 
 from bayesfm.design.blocks import Block, Design
-from bayesfm.design.columns import as_frame, categorical_values, is_numeric_by_default, numeric_values
+from bayesfm.design.columns import (
+    as_frame,
+    categorical_values,
+    column_like,
+    is_numeric_by_default,
+    numeric_values,
+)
 from bayesfm.design.levels import Levels, level_hashes, level_names
 from bayesfm.design.validation import as_feature_names
 
@@ -65,12 +71,14 @@ class TableEncoder:
         """Names of the columns seen in ``fit``, in their order; empty before."""
         return tuple(self._columns)
 
-    def fit(self, frame: Any) -> Self:
+    def fit(self, frame: Any, levels: Mapping[str, Iterable[Any]] | None = None) -> Self:
         """Learn the levels of every categorical column.
 
         Parameters
         ----------
         frame : DataFrame of n rows
+        levels : mapping of str to sequence, optional
+            More levels of categorical columns, which rows to come may have.
 
         Returns
         -------
@@ -91,7 +99,8 @@ class TableEncoder:
                 raise ValueError(
                     f"{role} names columns that X does not have: {unknown}; X has {frame.columns}"
                 )
-        columns = {c: self._fit_column(frame[c]) for c in frame.columns}
+        more = _check_levels(levels, frame.columns)
+        columns = {c: self._fit_column(frame[c], more.get(c)) for c in frame.columns}
         if columns.get(_NUMERIC_BLOCK) is not None and None in columns.values():
             raise ValueError(
                 f"the categorical column {_NUMERIC_BLOCK!r} has the name of the block of numeric columns: "
@@ -100,14 +109,20 @@ class TableEncoder:
         self._columns = columns
         return self
 
-    def _fit_column(self, series: Any) -> _Field | None:
+    def _fit_column(self, series: Any, more: list[Any] | None) -> _Field | None:
         if series.name in self.numeric or (
             series.name not in self.categorical and is_numeric_by_default(series)
         ):
+            if more is not None:
+                raise ValueError(f"levels names the column {series.name!r}, which is taken as a number")
             numeric_values(series)
             return None
         declared = series.name in self.categorical
-        return _Field.create(series.name, Levels.of(*categorical_values(series, declared)))
+        levels = Levels.of(*categorical_values(series, declared))
+        if more:
+            own = Levels.of(*categorical_values(column_like(series, more), declared))
+            levels = levels.joined(own, series.name)
+        return _Field.create(series.name, levels)
 
     def transform(self, frame: Any) -> Design:
         """The design of a frame with the columns seen in ``fit``, in any order.
@@ -143,9 +158,9 @@ class TableEncoder:
             blocks.append(Block.create(_NUMERIC_BLOCK, values, feature_names=numeric))
         return Design(blocks)
 
-    def fit_transform(self, frame: Any) -> Design:
-        """``fit(frame).transform(frame)``."""
-        return self.fit(frame).transform(frame)
+    def fit_transform(self, frame: Any, levels: Mapping[str, Iterable[Any]] | None = None) -> Design:
+        """``fit(frame, levels).transform(frame)``."""
+        return self.fit(frame, levels).transform(frame)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary, for JSON."""
@@ -228,6 +243,18 @@ def as_column_list(columns: Iterable[str] | None, argument: str) -> tuple[str, .
     if wrong:
         raise TypeError(f"{argument} must be a list of column names (strings), got {wrong[0]!r}")
     return columns
+
+
+def _check_levels(levels: Mapping[str, Iterable[Any]] | None, columns: Sequence[str]) -> dict[str, list[Any]]:
+    levels = {} if levels is None else levels
+    if not isinstance(levels, Mapping) or any(isinstance(x, str) for x in levels.values()):
+        raise TypeError(
+            "levels must map names of columns to sequences of levels, for instance {'user': [1, 2, 3]}"
+        )
+    unknown = [c for c in levels if c not in columns]
+    if unknown:
+        raise ValueError(f"levels names columns that X does not have: {unknown}; X has {list(columns)}")
+    return {c: list(x) for c, x in levels.items()}
 
 
 def _require_frame(X: Any) -> Any:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_choice
 from bayesfm.design import Design, DesignEncoder
-from bayesfm.estimators.engines import ENGINES, check_engine
+from bayesfm.estimators.engines import ENGINES, POINTS, check_engine
 from bayesfm.estimators.files import Files
 from bayesfm.estimators.inputs import (
     Rows,
@@ -32,6 +32,8 @@ from bayesfm.estimators.inputs import (
     warn_if_unscaled,
 )
 from bayesfm.estimators.predictions import Predictions
+from bayesfm.estimators.streaming import PartialFit, Stream
+from bayesfm.estimators.warm_start import last_draws, last_point
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
 from bayesfm.likelihoods import Likelihood
@@ -49,7 +51,7 @@ DEFAULT_RANK = 8
 """Where neither rank nor spec says otherwise."""
 
 
-class FactorizationMachine(Predictions, Files):
+class FactorizationMachine(PartialFit, Predictions, Files):
     """``fit`` and ``summary``; the parameters are explained where they meet a likelihood."""
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}
@@ -84,6 +86,7 @@ class FactorizationMachine(Predictions, Files):
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
         draws_on_disk: bool = False,
+        warm_start: bool = False,
         random_state: Seed = None,
     ) -> None:
         self.rank = rank
@@ -110,6 +113,7 @@ class FactorizationMachine(Predictions, Files):
         self.checkpoint = checkpoint
         self.resume = resume
         self.draws_on_disk = draws_on_disk
+        self.warm_start = warm_start
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -153,6 +157,7 @@ class FactorizationMachine(Predictions, Files):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, row_data: Mapping[str, Any] | None = None) -> Self:
         options = self._check_options()
+        before = self._before()
         encoder = DesignEncoder(self.categorical, self.numeric, self.groups)
         design = encoder.fit_transform(check_X(self, X, reset=True))
         streams = self._encode_streams(encoder)
@@ -165,6 +170,7 @@ class FactorizationMachine(Predictions, Files):
             encoder, jax.random.fold_in(key, 1), Rows(design, y, weight, row_data)
         )
         spec = self._make_spec(design, y, weight, row_data)
+        start = {} if before is None else {"start": self._start(before, spec, design)}
         draws = ENGINES[self.inference](
             self,
             key,
@@ -177,11 +183,32 @@ class FactorizationMachine(Predictions, Files):
             streams=streams,
             stream_row_data={name: self._row_data(None, rows) for name, rows in streams.items()},
             **({} if held_out is None else {"held_out": tuple(held_out)}),
+            **start,
         )
         if draws.num_draws == 0:
             raise RuntimeError("callback stopped the run in its warm-up: there is no draw to predict from")
+        learner = self.__dict__.pop("_learner", None)
+        self._stream = None
         self._remember(draws, spec, design, y, weight, row_data, encoder)
+        if learner is not None:
+            self._stream = Stream(learner, encoder, spec, key, Rows(design, y, weight, row_data))
         return self
+
+    def _before(self) -> tuple[xr.DataTree, Any] | None:
+        """The posterior to go on from, and its classes."""
+        if not self.warm_start or not hasattr(self, "posterior_"):
+            return None
+        return self.posterior_, getattr(self, "classes_", None)
+
+    def _start(self, before: tuple[xr.DataTree, Any], spec: ModelSpec, design: Design) -> Any:
+        tree, classes = before
+        if classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"the last fit was of the classes {classes.tolist()}: set warm_start=False to begin anew"
+            )
+        if self.inference in POINTS:
+            return last_point(tree, spec, design)
+        return last_draws(tree, spec, design, self.num_chains)
 
     def _validation(
         self, encoder: DesignEncoder, key: Key[Array, ""], data: Rows
@@ -267,7 +294,7 @@ class FactorizationMachine(Predictions, Files):
         self._check_rank()
         self._check_likelihood()
         self._check_priors()
-        for name in ("progress", "resume", "draws_on_disk"):
+        for name in ("progress", "resume", "draws_on_disk", "warm_start"):
             check_bool(name, getattr(self, name))
         check_keep(self.keep)
         if not isinstance(self.checkpoint, str | PathLike | None):

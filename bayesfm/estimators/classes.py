@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from bayesfm._checks import check_probability
@@ -24,6 +25,14 @@ class ClassProbabilities(FactorizationMachine):
         if not reset:
             check_is_fitted(self, "classes_")
         return encode_labels(self, y, reset, fractions=self._takes_fractions)
+
+    def _declare_classes(self, classes: Any) -> None:
+        """All labels, known before the first rows."""
+        self.classes_ = np.unique(column_or_1d(np.asarray(classes)))
+        if len(self.classes_) < max(2, np.size(classes)):
+            raise ValueError(
+                f"classes must name two labels at least, each once; got {np.asarray(classes).tolist()}"
+            )
 
     def _takes_fractions(self, y: np.ndarray) -> bool:
         """Whether floats are labels here also where they are not whole."""

@@ -34,7 +34,7 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
         weights of 0 and 1 only).
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
         As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
-        progress, callback, checkpoint, resume, draws_on_disk and random_state.
+        progress, callback, checkpoint, resume, draws_on_disk, warm_start and random_state.
 
     Attributes
     ----------

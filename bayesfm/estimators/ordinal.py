@@ -35,7 +35,7 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         Latent noise: normal (the default), or logistic, for any ``inference`` but "gibbs" and "cavi".
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
         As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
-        progress, callback, checkpoint, resume, draws_on_disk and random_state.
+        progress, callback, checkpoint, resume, draws_on_disk, warm_start and random_state.
 
     Attributes
     ----------
@@ -81,6 +81,15 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
         """
         self._declared = None if classes is None else np.asarray(classes)
         return super().fit(X, y, sample_weight)
+
+    def _declare_classes(self, classes: Any) -> None:
+        """All labels in their order, which has to be a sorted one here."""
+        super()._declare_classes(classes)
+        if np.asarray(classes).tolist() != self.classes_.tolist():
+            raise ValueError(
+                "classes of partial_fit must be in sorted order, lowest first: give the labels numbers that sort; got "
+                f"{np.asarray(classes).tolist()}"
+            )
 
     def _takes_fractions(self, y: np.ndarray) -> bool:
         if self._declared is not None:

@@ -43,14 +43,16 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     prior_w, prior_v : Prior, optional
         Priors of the linear weights and of the factors (:mod:`bayesfm.priors`) in place of the default ones. Their
         scales are in units of w and v, and are taken as they stand: only the defaults follow the scale of y.
-    inference : {"gibbs", "nuts", "map", "laplace", "cavi"}, default="gibbs"
-        Gibbs sweeps, the No-U-Turn sampler, the posterior mode given scales, normals around it, or mean-field
-        variational inference; see docs/engines.md for which is good at what.
+    inference : {"gibbs", "nuts", "map", "laplace", "cavi", "stochastic_map", "svi"}, default="gibbs"
+        Gibbs sweeps, the No-U-Turn sampler, the posterior mode given scales, normals around it, mean-field variational
+        inference, or a mode or independent normals by minibatches, which also learn in chunks (``partial_fit``); see
+        docs/engines.md for which is good at what.
     engine_options : mapping, optional
         For "nuts": ``start``, ``warm_sweeps``, ``parametrization``, ``target_accept``, ``max_tree_depth`` of
-        :func:`bayesfm.nuts`. For the last three: ``max_iterations``, ``tolerance``, ``patience`` of
-        :class:`bayesfm.AscentOptions`, ``validation``, a share of the rows or (X, y) to stop by, and what
-        :func:`bayesfm.find_map`, :func:`bayesfm.laplace` or :func:`bayesfm.cavi` take.
+        :func:`bayesfm.nuts`. For "map", "laplace" and "cavi": ``max_iterations``, ``tolerance``, ``patience`` of
+        :class:`bayesfm.AscentOptions`; for the last two the fields of :class:`bayesfm.MinibatchOptions`. For all five
+        ``validation``, a share of the rows or (X, y) to stop by, and what :func:`bayesfm.find_map`,
+        :func:`bayesfm.laplace`, :func:`bayesfm.cavi`, :func:`bayesfm.stochastic_map` or :func:`bayesfm.svi` take.
     spec : ModelSpec, optional
         Likelihood and priors, and the rank with them. By default weakly informative ones on the scale of y
         (:func:`bayesfm.default_spec`). It leaves nothing to ``likelihood``, ``prior_w`` and ``prior_v``.
@@ -92,6 +94,10 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         Go on from ``checkpoint``, bit for bit, with the same data and options.
     draws_on_disk : bool, default=False
         Leave the draws in the folder ``checkpoint``.
+    warm_start : bool, default=False
+        ``fit`` of a fitted estimator goes on from its posterior, whichever engine it is from: chains at its last
+        draws, ascents and minibatches at its last draw, or the means of an approximation. Features are matched by
+        their names; new ones start at the mean of their group. A start in ``engine_options`` comes first.
     random_state : int, RandomState, Generator or None, default=None
         Seed. Two fits with the same integer agree bit for bit on the same device and versions.
 
@@ -110,7 +116,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     fit_info_ : dict
         Engine, chain method, seconds.
     loss_history_ : array
-        Of "map", "laplace" and "cavi": minus the log posterior or the evidence lower bound, iteration by iteration.
+        Of "map", "laplace", "cavi" and the engines of minibatches: minus the log posterior or the evidence lower bound,
+        iteration by iteration or epoch by epoch.
     n_features_in_ : int
         Columns of X; features, where X is a design.
     feature_names_in_ : array of str
@@ -167,6 +174,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
         draws_on_disk: bool = False,
+        warm_start: bool = False,
         random_state: Seed = None,
     ) -> None:
         super().__init__(
@@ -194,6 +202,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
             checkpoint=checkpoint,
             resume=resume,
             draws_on_disk=draws_on_disk,
+            warm_start=warm_start,
             random_state=random_state,
         )
         self.noise_group = noise_group

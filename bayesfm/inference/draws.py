@@ -69,9 +69,9 @@ class Draws:
     @property
     def num_chains(self) -> int:
         """Number of chains."""
-        return int(next(iter(self.stats.values())).shape[0])
+        return int(next(iter((self.stats or self.sites).values())).shape[0])
 
     @property
     def num_draws(self) -> int:
         """Draws per chain."""
-        return int(next(iter(self.stats.values())).shape[1])
+        return int(next(iter((self.stats or self.sites).values())).shape[1])

@@ -18,9 +18,10 @@ from bayesfm.inference.draws import Draws
 from bayesfm.inference.map.mode import find_mode, random_start
 from bayesfm.inference.map.run import mode_draws
 from bayesfm.inference.problem import Problem, prepare
+from bayesfm.inference.start import point_sites
 from bayesfm.inference.validation import validation_rows
 from bayesfm.inference.vi.scales import estimate_scales
-from bayesfm.model import ModelSpec, site_dims
+from bayesfm.model import ModelSpec
 from bayesfm.priors import Sizes
 
 __all__ = ["find_map", "laplace"]
@@ -277,11 +278,4 @@ def _start_of(
     if isinstance(start, str):
         check_choice("start", start, ("random", "mean-field"))
         return random_start(key, problem, design) if start == "random" else {}
-    names: list[str] = [name for name in ("w0", "w", "v") if name in site_dims(problem.spec)]
-    missing = [name for name in names if name not in start]
-    if missing:
-        raise ValueError(f"start lacks the site(s) {', '.join(missing)}")
-    sites: dict[str, np.ndarray] = {name: np.asarray(start[name], np.float64) for name in names}
-    if "w0" in sites:
-        sites["w0"] = sites["w0"] - problem.centre
-    return sites
+    return point_sites(start, problem.spec, design.num_features, problem.centre)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bayesfm.inference.draws import Draws
+from bayesfm.model import ModelSpec
 
-__all__ = ["start_sites"]
+__all__ = ["point_sites", "start_sites"]
 
 
 def start_sites(
@@ -60,6 +61,24 @@ def start_sites(
             raise ValueError(f"start[{name!r}] must be finite")
         out[name] = x - centre if name == "w0" else x
     return out
+
+
+def point_sites(
+    start: Mapping[str, Any], spec: ModelSpec, num_features: int, centre: float
+) -> dict[str, np.ndarray]:
+    """w0, w and v of a start at one point, centred as the problem is; v of rank 0 has no columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`start_sites`.
+    """
+    outputs, rank = spec.likelihood.outputs, spec.predictor.rank
+    shapes: dict[str, tuple[int, ...]] = {} if spec.intercept is None else {"w0": outputs}
+    shapes |= {"w": (*outputs, num_features), "v": (*outputs, num_features, rank)}
+    if rank == 0 and isinstance(start, Mapping):
+        start = {**start, "v": np.zeros(shapes["v"])}
+    return {name: x[0] for name, x in start_sites(start, shapes, 1, centre).items()}
 
 
 def _last_draws(draws: Draws, num_chains: int) -> dict[str, np.ndarray]:

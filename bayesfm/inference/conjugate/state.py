@@ -87,13 +87,20 @@ def to_sites(state: ModelState, layout: Layout) -> dict[str, Array]:
     return {"w0": state.w0, **state.params, **hyper, "w": theta[..., 0, :], "v": theta[..., 1:, :].mT}
 
 
+def theta_of_units(
+    w: Float[Array, "*L p"], v: Float[Array, "*L p k"], layout: Layout
+) -> tuple[Float[Array, "*L K m"], ...]:
+    """Parameters unit by unit."""
+    theta = jnp.concatenate([w[..., None, :], v.mT], axis=-2)
+    return tuple(theta[..., unit.features] for unit in layout.units)
+
+
 def from_sites(sites: dict[str, Array], spec: ModelSpec, data: ModelData) -> ModelState:
     """State with the given sites; inverse of :func:`to_sites`."""
     outputs = spec.likelihood.outputs
-    theta = jnp.concatenate([sites["w"][..., None, :], sites["v"].mT], axis=-2)
     return ModelState(
         w0=sites.get("w0", jnp.zeros_like(data.y, shape=outputs)),
-        theta=tuple(theta[..., unit.features] for unit in data.layout.units),
+        theta=theta_of_units(sites["w"], sites["v"], data.layout),
         hyper_w={name: sites[f"{name}_w"] for name in spec.prior_w.hyper_names()},
         hyper_v={name: sites[f"{name}_v"] for name in spec.prior_v.hyper_names()},
         params={name: sites[name] for name in spec.likelihood.dims},

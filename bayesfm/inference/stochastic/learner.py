@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native
-from bayesfm._checks import check_choice
+from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
-from bayesfm.inference.problem import Problem, prepare, start_sd
+from bayesfm.inference.draws import Draws
+from bayesfm.inference.problem import Problem, kept_sites, prepare, start_sd
+from bayesfm.inference.start import point_sites
 from bayesfm.inference.stochastic.batches import Batcher, Rows, Totals
 from bayesfm.inference.stochastic.objective import (
     Dense,
@@ -25,8 +27,15 @@ from bayesfm.inference.stochastic.objective import (
 )
 from bayesfm.inference.stochastic.optimisers import pack, unpack
 from bayesfm.inference.stochastic.options import MinibatchOptions
+from bayesfm.inference.stochastic.results import draws_of
 from bayesfm.inference.stochastic.scales import given_scales, updated_scales
-from bayesfm.inference.stochastic.start import SMALL, prior_normals, start_table
+from bayesfm.inference.stochastic.start import (
+    SMALL,
+    prior_normals,
+    random_theta,
+    start_table,
+    theta_at,
+)
 from bayesfm.inference.stochastic.steps import State, advance, score_stack
 from bayesfm.likelihoods import Gaussian, GroupwiseGaussian
 from bayesfm.likelihoods.base import Observed, check_row_data
@@ -71,6 +80,9 @@ class Learner:
         Batch size, optimiser and learning rate; epochs and the rest are for those who call :meth:`run`.
     scales : mapping of str to array, optional
         Hyperparameters by site; by default where the priors would start a chain.
+    start : mapping of str to array, optional
+        w0, w and v by site: the point, or the means of the approximation, at the start. By default w = 0 and small
+        random v. For an approximation also ``w_sd`` and ``v_sd``, its standard deviations: NaN for those of the prior.
     totals : Totals, optional
         Rows, and entries of every feature, of data that are known in full (``Totals.of(design)``). Without them the
         objective is that of all rows seen so far.
@@ -108,6 +120,7 @@ class Learner:
         expectation: str = "point",
         options: MinibatchOptions | None = None,
         scales: Mapping[str, Any] | None = None,
+        start: Mapping[str, Any] | None = None,
         totals: Totals | None = None,
     ) -> None:
         self.options = MinibatchOptions() if options is None else options
@@ -136,7 +149,8 @@ class Learner:
             and native.can_draw(self._key_noise, self.dtype)
         ):
             self._key_noise = compiled(self._key_noise)
-        self.state = self._start(key_start, design, problem)
+        self._started = frozenset(start or ())
+        self.state = self._start(key_start, design, problem, start)
         self.units = self._units(problem.spread)
         self.steps = 0
         self._last_loss: float | None = None
@@ -146,20 +160,35 @@ class Learner:
         """What steps read and do not change."""
         return Model(self.spec, self._groups, self.hyper_w, self.hyper_v)
 
-    def _start(self, key: Key[Array, ""], design: Design, problem: Problem) -> State:
-        """w = 0 and small random v, as chains start; standard deviations a part of the prior's."""
+    def _start(
+        self, key: Key[Array, ""], design: Design, problem: Problem, start: Mapping[str, Any] | None
+    ) -> State:
+        """At ``start``, or as chains start: w = 0, small random v. Standard deviations: a part of the prior's."""
         rule, likelihood, dtype, outputs = self.rule, self.spec.likelihood, self.dtype, self.rule.outputs
         sd = jnp.asarray(start_sd(design, problem.spread, rule.rank), dtype)
-        table = start_table(rule, key, sd, self._prior()[1])
+        given = None if start is None else point_sites(start, self.spec, self.num_features, self.centre)
+        theta = random_theta(rule, key, sd, self.num_features) if given is None else theta_at(given)
+        own_sd = SMALL * self._prior()[1] if start is None or "w_sd" not in start else self._start_sd(start)
+        table = start_table(rule, jnp.asarray(theta, dtype), own_sd)
         own: Any = (problem.y, problem.weight, problem.rows)
         observed = Observed(*jax.tree.map(lambda a: jnp.asarray(a, dtype), own))
         params = jax.tree.map(lambda a: jnp.asarray(a, dtype), likelihood.initial(observed))
         dense: Dense = {"params": unconstrained(likelihood, params)}
         if self.spec.intercept is not None:
             w0 = np.full((rule.parts, *outputs), self.spec.intercept.mean)
+            if given is not None:
+                w0[0] = given["w0"]
             w0[1:] = np.log(SMALL * min(problem.spread, self.spec.intercept.precision**-0.5))
             dense["w0"] = jnp.asarray(w0, dtype)
         return State(table, dense, rule.optimiser.init(dense), jnp.zeros((), jnp.int32))
+
+    def _start_sd(self, start: Mapping[str, Any]) -> Float[Array, "p *d"]:
+        """Standard deviations that were given, those of the prior where they are NaN."""
+        names = {name: f"{name}_sd" for name in ("w", "v") if f"{name}_sd" in start}
+        at_prior = {name: np.nan_to_num(np.asarray(start[own]), nan=-1.0) for name, own in names.items()}
+        given = {"w0": np.zeros(self.rule.outputs), **at_prior}
+        sd = theta_at(point_sites(given, self.spec, self.num_features, 0.0))
+        return jnp.where(jnp.asarray(sd) > 0, jnp.asarray(sd, self.dtype), self._prior()[1])
 
     def _units(self, spread: float) -> tuple[Array, Dense]:
         """Of w0 and w the spread of eta, of v its root, else one; all one where gradients know the units."""
@@ -319,13 +348,48 @@ class Learner:
         return float(weight), float(log_likelihood), float(square)
 
     def features(self) -> Normals:
-        """The parameters of all features, (p, *L, K); those without a single row are as their prior."""
+        """The parameters of all features, (p, *L, K); those without a row as they started, or at their prior."""
         x, _ = unpack(self.state.table[:-1], self.rule.optimiser, self.rule.width)
         x = x.reshape(-1, *self.rule.shape)
         mean, sd = self._prior()
         seen = jnp.asarray(self.totals.entries > 0).reshape(-1, *[1] * (mean.ndim - 1))
-        own_sd = jnp.where(seen, jnp.exp(x[:, 1]), sd) if self.rule.parts == 2 else None
-        return Normals(jnp.where(seen, x[:, 0], mean), own_sd)
+        known, known_sd = (seen | (name in self._started) for name in ("w", "w_sd"))
+        own_sd = jnp.where(known_sd, jnp.exp(x[:, 1]), sd) if self.rule.parts == 2 else None
+        return Normals(jnp.where(known, x[:, 0], mean), own_sd)
+
+    def draws(
+        self,
+        key: Key[Array, ""],
+        design: Design,
+        *,
+        num_samples: int = 100,
+        keep: Sequence[str] | str = "all",
+    ) -> Draws:
+        """Draws from the approximation as it is now, or the point as the only one.
+
+        Parameters
+        ----------
+        key : typed key
+            Of the draws.
+        design : Design
+            Rows of which some are the probe rows, at which eta is reported.
+        num_samples : int
+            Draws; a point has one.
+        keep : "all", "hyper" or sequence of str
+            Sites to return.
+        """
+        check_count("num_samples", num_samples, minimum=1)
+        design.check_matches(self.schema)
+        info = {"num_rows_seen": self.totals.num_rows, "steps": self.steps, "loss": self._last_loss}
+        return draws_of(
+            key,
+            self,
+            design,
+            num_samples if self.rule.parts == 2 else 1,
+            kept_sites(keep, self.spec),
+            info,
+            None,
+        )
 
     def update_scales(self) -> None:
         """Hyperparameters that fit the approximation best; see ``scales.py``."""

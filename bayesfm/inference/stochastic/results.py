@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,14 @@ from jaxtyping import Array, Float, Int, Key
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.draws import Draws
-from bayesfm.inference.problem import as_draws
+from bayesfm.inference.problem import NUM_PROBES, as_draws
 from bayesfm.inference.stochastic import rowwise
 from bayesfm.inference.stochastic.batches import Rows
-from bayesfm.inference.stochastic.learner import Learner
 from bayesfm.inference.stochastic.objective import Normals, constrained, normals_of_intercept
 from bayesfm.model import ModelSpec, log_joint
+
+if TYPE_CHECKING:
+    from bayesfm.inference.stochastic.learner import Learner
 
 __all__ = ["draws_of"]
 
@@ -31,7 +33,6 @@ def draws_of(
     key: Key[Array, ""],
     learner: Learner,
     design: Design,
-    probe_rows: Int[np.ndarray, " probe"],
     num_samples: int,
     keep: Sequence[str],
     info: Mapping[str, Any],
@@ -46,9 +47,7 @@ def draws_of(
     learner : Learner
         What was learned.
     design : Design
-        Holds the probe rows.
-    probe_rows : array of shape (probe,)
-        Rows at which eta is reported.
+        Rows, at some of which eta is reported.
     num_samples : int
         Draws.
     keep : sequence of str
@@ -58,6 +57,8 @@ def draws_of(
     source : Rows, optional
         Training rows, of which every draw gets its log-likelihood, log joint density and RMSE: a pass for each.
     """
+    rng = np.random.default_rng(0)
+    probe_rows = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
     probes = DesignArrays.from_design(design.take(probe_rows), learner.dtype)
     fixed = constrained(learner.spec.likelihood, learner.state.dense["params"])
     fixed |= {f"{name}_w": x for name, x in learner.hyper_w.items()}
@@ -85,7 +86,25 @@ def draws_of(
             stacked[name] = np.broadcast_to(np.asarray(x), (1, num_samples, *x.shape))
     ordered = {name: stacked[name] for name in keep if name in stacked}
     of_stats = {name: np.concatenate(values)[None] for name, values in stats.items()}
-    return as_draws((ordered, of_stats, {}, {}), learner.spec, learner.centre, probe_rows, info)
+    if "lp" in of_stats and "log_q" in of_stats:
+        # Scales and parameters of the likelihood are the same in all draws: their part is a constant.
+        of_stats["log_weight"] = of_stats["lp"] - of_stats["log_q"]
+    return as_draws(
+        (ordered, of_stats, {}, {}), learner.spec, learner.centre, probe_rows, {**_record(learner), **info}
+    )
+
+
+def _record(learner: Learner) -> dict[str, Any]:
+    """What a learner says of itself."""
+    options, point = learner.options, learner.rule.parts == 1
+    return {
+        "engine": "stochastic_map" if point else "svi",
+        "point": point,
+        "expectation": learner.rule.expectation,
+        "optimiser": options.optimiser if isinstance(options.optimiser, str) else "optax",
+        "learning_rate": options.rate(0, None),
+        "batch_size": learner.batcher.batch_size,
+    }
 
 
 @jax.jit

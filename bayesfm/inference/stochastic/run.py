@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,15 +13,15 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_choice, check_count, check_probability
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
-from bayesfm.inference.problem import NUM_PROBES, kept_sites
-from bayesfm.inference.stochastic.batches import Totals
+from bayesfm.inference.problem import kept_sites
+from bayesfm.inference.stochastic.batches import Rows, Totals
 from bayesfm.inference.stochastic.learner import EXPECTATIONS, Learner
 from bayesfm.inference.stochastic.options import MinibatchOptions
 from bayesfm.inference.stochastic.results import draws_of
 from bayesfm.inference.stochastic.training import HeldOut, split_rows, train
 from bayesfm.model import ModelSpec
 
-__all__ = ["stochastic_map", "svi"]
+__all__ = ["Learned", "learn", "stochastic_map", "svi"]
 
 
 def stochastic_map(
@@ -34,6 +34,7 @@ def stochastic_map(
     row_data: Mapping[str, Any] | None = None,
     options: MinibatchOptions | None = None,
     scales: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
     held_out: float | HeldOut | tuple[Any, ...] | None = None,
     keep: Sequence[str] | str = "all",
 ) -> Draws:
@@ -60,6 +61,8 @@ def stochastic_map(
         broadcasts to it; by default where the priors would start a chain. They are fixed: the joint density has no
         mode in scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood
         are optimised.
+    start : mapping of str to array, optional
+        w0, w and v by site, as another engine found them; by default w = 0 and small random v.
     held_out : float or (design, y) or HeldOut, optional
         Rows to stop by: a fraction of the rows, drawn at random, or others. After every epoch they are scored by
         their mean log predictive density; the best parameters are kept.
@@ -98,7 +101,7 @@ def stochastic_map(
     (1, 1, 2)
     """
     rest: dict[str, Any] = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
-    return _fit(key, spec, design, y, "point", held_out, keep, num_samples=1, **rest)
+    return _fit(key, spec, design, y, "point", held_out, num_samples=1, keep=keep, start=start, **rest)
 
 
 def svi(
@@ -111,6 +114,7 @@ def svi(
     row_data: Mapping[str, Any] | None = None,
     options: MinibatchOptions | None = None,
     scales: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
     update_scales: bool = True,
     expectation: str = "auto",
     held_out: float | HeldOut | tuple[Any, ...] | None = None,
@@ -127,8 +131,8 @@ def svi(
 
     Parameters
     ----------
-    key, spec, design, y, weight, row_data, options, held_out, keep
-        As for :func:`stochastic_map`.
+    key, spec, design, y, weight, row_data, options, start, held_out, keep
+        As for :func:`stochastic_map`; ``start`` has the means.
     scales : mapping of str to array, optional
         Hyperparameters of the priors by site, to begin with.
     update_scales : bool
@@ -184,10 +188,11 @@ def svi(
         y,
         expectation,
         held_out,
-        keep,
         num_samples=check_count("num_samples", num_samples, minimum=1),
-        update_scales=update_scales,
+        keep=keep,
         statistics=statistics,
+        start=start,
+        update_scales=update_scales,
         **rest,
     )
 
@@ -195,26 +200,54 @@ def svi(
 def _fit(
     key: Key[Array, ""],
     spec: ModelSpec,
+    *given: Any,
+    num_samples: int,
+    keep: Any,
+    statistics: bool = True,
+    **rest: Any,
+) -> Draws:
+    kept = kept_sites(keep, spec)
+    return learn(key, spec, *given, **rest).draws(num_samples, kept, statistics)
+
+
+class Learned(NamedTuple):
+    """A learner after its epochs, and what it takes to draw from what it found."""
+
+    learner: Learner
+    source: Rows
+    design: Design
+    key: Key[Array, ""]
+    info: dict[str, Any]
+
+    def draws(self, num_samples: int, kept: Sequence[str], statistics: bool) -> Draws:
+        """Draws of these sites; with ``statistics`` a pass over the training rows for each."""
+        source = self.source if statistics else None
+        return draws_of(self.key, self.learner, self.design, num_samples, kept, self.info, source)
+
+
+def learn(
+    key: Key[Array, ""],
+    spec: ModelSpec,
     design: Design,
     y: Float[np.ndarray, " n"],
     expectation: str,
     held_out: float | HeldOut | tuple[Any, ...] | None,
-    keep: Sequence[str] | str,
     *,
-    weight: Float[np.ndarray, " n"] | None,
-    row_data: Mapping[str, Any] | None,
-    options: MinibatchOptions | None,
-    scales: Mapping[str, Any] | None,
-    num_samples: int,
+    weight: Float[np.ndarray, " n"] | None = None,
+    row_data: Mapping[str, Any] | None = None,
+    options: MinibatchOptions | None = None,
+    scales: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
     update_scales: bool = False,
-    statistics: bool = True,
-) -> Draws:
-    """Split, learn, draw."""
-    options, kept = MinibatchOptions() if options is None else options, kept_sites(keep, spec)
+) -> Learned:
+    """Split the rows, and learn from them in epochs; for those who want to go on with the learner.
+
+    See :func:`stochastic_map` and :func:`svi`; ``expectation`` is "point" for the former.
+    """
+    options = MinibatchOptions() if options is None else options
     key_split, key_learner, key_draws = jax.random.split(key, 3)
     train_rows, others = _split(key_split, HeldOut(design, y, weight, row_data), held_out)
     n = train_rows.design.num_rows
-    totals = Totals.of(train_rows.design)
     learner = Learner(
         key_learner,
         spec,
@@ -225,29 +258,22 @@ def _fit(
         expectation=expectation,
         options=options,
         scales=scales,
-        totals=totals,
+        start=start,
+        totals=Totals.of(train_rows.design),
     )
     source = learner.rows(*train_rows)
     began = time.perf_counter()
     history = train(learner, source, None if others is None else learner.rows(*others), update_scales)
     seconds = time.perf_counter() - began
     info = {
-        "engine": "stochastic_map" if expectation == "point" else "svi",
-        "expectation": learner.rule.expectation,
-        "optimiser": options.optimiser if isinstance(options.optimiser, str) else "optax",
-        "learning_rate": options.rate(0, None),
-        "batch_size": learner.batcher.batch_size,
         "num_epochs": len(history.epoch),
         "best_epoch": history.best_epoch,
         "history": history.as_dict(),
+        "objective": history.objective,
         "seconds": seconds,
         "rows_per_second": n * len(history.epoch) / seconds,
     }
-    rng = np.random.default_rng(0)
-    probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
-    return draws_of(
-        key_draws, learner, design, probes, num_samples, kept, info, source if statistics else None
-    )
+    return Learned(learner, source, design, key_draws, info)
 
 
 def _split(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm.inference.stochastic.objective import Model, Rule, prior_of_features
 from bayesfm.inference.stochastic.optimisers import pack
 from bayesfm.priors import Hyper
 
-__all__ = ["SMALL", "prior_normals", "start_table"]
+__all__ = ["SMALL", "prior_normals", "random_theta", "start_table", "theta_at"]
 
 SMALL = 0.1
 """Standard deviations of an approximation start at this part of the prior's."""
@@ -37,14 +39,24 @@ def prior_normals(rule: Rule, model: Model) -> tuple[Array, Array]:
     return of_all(model.hyper_w, model.hyper_v)
 
 
+@partial(jax.jit, static_argnames=("rule", "num_features"))
+def random_theta(
+    rule: Rule, key: Key[Array, ""], sd: Float[Array, ""], num_features: int
+) -> Float[Array, "p *d"]:
+    """w = 0 and random v of all features."""
+    shape = (num_features, *rule.outputs, rule.rank + 1)
+    return (sd * jax.random.normal(key, shape, sd.dtype)).at[..., 0].set(0.0)
+
+
+def theta_at(sites: Mapping[str, np.ndarray]) -> Float[np.ndarray, "p *d"]:
+    """Of all features, from w and v."""
+    return np.moveaxis(np.concatenate([sites["w"][..., None], sites["v"]], axis=-1), -2, 0)
+
+
 @partial(jax.jit, static_argnames="rule")
-def start_table(
-    rule: Rule, key: Key[Array, ""], sd: Float[Array, ""], prior_sd: Float[Array, "p *d"]
-) -> Array:
+def start_table(rule: Rule, mean: Float[Array, "p *d"], sd: Float[Array, "p *d"]) -> Array:
     """Table of parameters at the start; the row of the padding is zero."""
-    shape = prior_sd.shape
-    mean = (sd * jax.random.normal(key, shape, prior_sd.dtype)).at[..., 0].set(0.0)
-    parts = [mean] if rule.parts == 1 else [mean, jnp.log(SMALL * prior_sd)]
-    x = jnp.stack(parts, axis=1).reshape(shape[0], -1)
+    parts = [mean] if rule.parts == 1 else [mean, jnp.log(sd)]
+    x = jnp.stack(parts, axis=1).reshape(mean.shape[0], -1)
     x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
     return pack(x, jax.vmap(rule.optimiser.init)(x))

@@ -18,9 +18,10 @@ from bayesfm.inference.conjugate.belief_kernel import BeliefKernel, roots
 from bayesfm.inference.conjugate.kernel import model_data, report_options
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.problem import as_draws, prepare
+from bayesfm.inference.start import point_sites
 from bayesfm.inference.validation import validation_rows
 from bayesfm.inference.vi.cavi import BeliefState, MeanField
-from bayesfm.inference.vi.scales import start
+from bayesfm.inference.vi.scales import start_beliefs
 from bayesfm.model import ModelSpec
 
 __all__ = ["SCALES", "cavi"]
@@ -40,6 +41,7 @@ def cavi(
     options: AscentOptions | None = None,
     num_samples: int = 500,
     scales: str = "conditional",
+    start: Mapping[str, Any] | None = None,
     validation: tuple[Any, ...] | None = None,
     keep: Sequence[str] | str = "all",
     streams: Mapping[str, Design] | None = None,
@@ -63,6 +65,8 @@ def cavi(
     scales : {"conditional", "point"}
         In the draws, hyperparameters and parameters of the likelihood from their full conditionals given w0, w and v,
         or at the values that were found.
+    start : mapping of str to array, optional
+        w0, w and v by site, where the means start; by default w = 0 and small random v.
     validation : tuple, optional
         ``(design, y)`` or ``(design, y, weight, row_data)`` of held-out rows: the ascent stops when their log density
         no longer rises.
@@ -106,7 +110,8 @@ def cavi(
     data = model_data(design, problem)
     climber = MeanField(problem.spec, data, validation_rows(problem, spec, validation))
     key_start, key_draws = jax.random.split(key)
-    state, ascent = climb(climber, start(climber, key_start, {}), options, design.num_rows)
+    given = {} if start is None else _floats(point_sites(start, spec, design.num_features, problem.centre))
+    state, ascent = climb(climber, start_beliefs(climber, key_start, given), options, design.num_rows)
     kernel = _belief_kernel(
         state, problem.spec, data, scales, report_options(problem, keep, streams, stream_row_data)
     )
@@ -121,6 +126,10 @@ def cavi(
         "scales": scales,
     }
     return as_draws(run, spec, problem.centre, problem.probe_rows, info)
+
+
+def _floats(sites: dict[str, np.ndarray]) -> dict[str, Array]:
+    return {name: jnp.asarray(x, jnp.zeros(()).dtype) for name, x in sites.items()}
 
 
 def _belief_kernel(

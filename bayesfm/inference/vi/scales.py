@@ -11,11 +11,17 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm.inference.ascent import Ascent, AscentOptions, climb
-from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state, to_sites
+from bayesfm.inference.conjugate.state import (
+    ModelData,
+    ModelState,
+    initial_state,
+    theta_of_units,
+    to_sites,
+)
 from bayesfm.inference.problem import Problem
 from bayesfm.inference.vi.cavi import BeliefState, MeanField
 
-__all__ = ["Scales", "estimate_scales", "start"]
+__all__ = ["Scales", "estimate_scales", "start_beliefs"]
 
 
 class Scales(NamedTuple):
@@ -54,15 +60,18 @@ def estimate_scales(
     """
     climber = MeanField(problem.spec, data, None, fit_scales=not held)
     known = {name: jnp.asarray(x, data.y.dtype) for name, x in (held or {}).items()}
-    state, ascent = climb(climber, start(climber, key, known), options, len(problem.y))
+    state, ascent = climb(climber, start_beliefs(climber, key, known), options, len(problem.y))
     sites = jax.jit(to_sites)(state.point, data.layout)
     return Scales({name: np.asarray(x) for name, x in sites.items()}, ascent)
 
 
 @jax.jit
-def start(climber: MeanField, key: Key[Array, ""], held: dict[str, Array]) -> BeliefState:
-    """Beliefs at a random start, with these hyperparameters."""
+def start_beliefs(climber: MeanField, key: Key[Array, ""], held: dict[str, Array]) -> BeliefState:
+    """Beliefs at a random start, with what is held: hyperparameters by site, or w0, w and v."""
     point = initial_state(key, climber.spec, climber.data)
+    if "w" in held:
+        theta = theta_of_units(held["w"], held["v"], climber.data.layout)
+        point = point._replace(w0=held.get("w0", point.w0), theta=theta)
     return climber.start(_with_hyper(point, held))
 
 

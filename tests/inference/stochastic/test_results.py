@@ -20,7 +20,7 @@ def test_draws_are_from_the_approximation(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(results_module, "NUMBERS_AT_ONCE", 7000)
     case = PROBLEMS["gaussian"]()
     learner = learner_of(case, "samples")
-    draws = draws_of(KEY, learner, case.design, np.arange(3), 1000, SITES, {}, None)
+    draws = draws_of(KEY, learner, case.design, 1000, SITES, {}, None)
     features, w0 = learner.features(), np.asarray(learner.state.dense["w0"], float)
     mean = np.append(w0[0] + learner.centre, features.mean)
     sd = np.append(np.exp(w0[1]), features.sd)
@@ -38,9 +38,7 @@ def test_draws_are_from_the_approximation(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_point_is_its_only_draw() -> None:
     case = PROBLEMS["gaussian"]()
     learner = learner_of(case)
-    one, other = (
-        draws_of(key, learner, case.design, np.arange(3), 1, SITES, {}, None) for key in jax.random.split(KEY)
-    )
+    one, other = (draws_of(key, learner, case.design, 1, SITES, {}, None) for key in jax.random.split(KEY))
     for name in SITES:
         np.testing.assert_array_equal(one.sites[name], other.sites[name])
     np.testing.assert_array_equal(one.sites["w"][0, 0], learner.features().mean[:, 0])
