@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,7 +26,7 @@ from bayesfm.inference import chains
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import default_spec
 from benchmarks.machine import describe, table
-from benchmarks.samplers import Problem, run_myfm, sweeper
+from benchmarks.samplers import Problem, burst_of_myfm, run_myfm, sweeper
 
 WARMUP, KEPT = 112, 400
 
@@ -97,37 +99,71 @@ def ess(x: np.ndarray) -> float:
     return float(array_stats.ess(np.asarray(x)[None], method="bulk"))
 
 
-def ess_per_second(data: Data, ranks: list[int], sweeps: int = 1000) -> None:
-    """Effective samples per second of sampling, of eta at 300 training rows (median) and of alpha."""
+def ess_per_second(data: Data, ranks: list[int], seeds: int, sweeps: int = 1000) -> None:
+    """Effective samples per second of sampling, of eta at 300 training rows (median) and of alpha.
+
+    A chain's effective sample size is itself uncertain by a tenth: means over chains with their standard errors.
+    Sweeps are timed in turns, so that all samplers meet the same machine.
+    """
     probes = np.sort(np.random.default_rng(0).choice(len(data.train.y), 300, replace=False))
-    X = data.train.X[probes]
-    rows: list[list[object]] = []
     for rank in ranks:
-        options = chains.ChainOptions(num_warmup=WARMUP, num_samples=sweeps, num_chains=1, progress=False)
+        names, found = [], []
+        bursts: list[Callable[[], float]] = []
         ways = [("auto", "auto"), ("auto", "xla"), (1, "xla")]
         for block, way in ways if native.available() else ways[1:]:
             run, _ = sweeper(data.train, rank, block, way)
-            seconds = np.median([run(200) / 200 for _ in range(5)]) * sweeps
-            draws = gibbs(
-                jax.random.key(0),
-                default_spec(data.train.y, rank),
-                data.train.design,
-                data.train.y,
-                options=options,
-                factor_block=block,
-                kernels=way,
-            )
-            eta = etas(X, {name: x[0] for name, x in draws.sites.items()})
-            both = float(np.median([ess(e) for e in eta.T])), ess(draws.sites["alpha"][0])
-            name = f"bayesfm, {draws.info['kernels']}, block {draws.info['factor_block']}"
-            rows.append([rank, name, *[f"{e:.0f}" for e in both], *[f"{e / seconds:.0f}" for e in both]])
-        samples, alpha, clock = run_myfm(data.train, rank, WARMUP + sweeps, sweeps, 0)
-        seconds = np.median(np.diff(clock)) * sweeps
+            bursts.append(partial(lambda run: run(100) / 100, run))
+            names.append(f"bayesfm, {way if way != 'auto' else 'native'}, block {block}")
+            found.append(ess_of_bayesfm(data, rank, block, way, seeds, sweeps, probes))
+        myfm = burst_of_myfm(data.train, rank)
+        bursts.append(lambda burst=myfm: float(np.median(burst(10))))
+        names.append("myfm")
+        found.append(ess_of_myfm(data, rank, seeds, sweeps, probes))
+        seconds = np.median([[burst() for burst in bursts] for _ in range(9)], axis=0) * sweeps
+        rows = []
+        for name, both, time in zip(names, found, seconds, strict=True):
+            means, errors = both.mean(axis=0), both.std(axis=0, ddof=1) / len(both) ** 0.5
+            spread = [f"{m:.0f} ± {e:.0f}" for m, e in zip(means, errors, strict=True)]
+            rates = [
+                f"{m / time:.0f} ({m / time / (o / seconds[-1]):.1f}x)"
+                for m, o in zip(means, found[-1].mean(0), strict=True)
+            ]
+            rows.append([rank, name, f"{time / sweeps * 1e3:.2f}", *spread, *rates])
+        print(f"\nEffective samples of {sweeps} sweeps, mean of {seeds} chains with its standard error\n")
+        print(
+            table(["rank", "sampler", "ms a sweep", "ESS eta", "ESS alpha", "ESS/s eta", "ESS/s alpha"], rows)
+        )
+
+
+def ess_of_bayesfm(
+    data: Data, rank: int, block: int | str, kernels: str, seeds: int, sweeps: int, probes: np.ndarray
+) -> np.ndarray:
+    """ESS of eta and of alpha, chain by chain."""
+    options = chains.ChainOptions(num_warmup=WARMUP, num_samples=sweeps, num_chains=1, progress=False)
+    X, out = data.train.X[probes], []
+    for seed in range(seeds):
+        draws = gibbs(
+            jax.random.key(seed),
+            default_spec(data.train.y, rank),
+            data.train.design,
+            data.train.y,
+            options=options,
+            factor_block=block,
+            kernels=kernels,
+        )
+        eta = etas(X, {name: x[0] for name, x in draws.sites.items()})
+        out.append((np.median([ess(e) for e in eta.T]), ess(draws.sites["alpha"][0])))
+    return np.array(out)
+
+
+def ess_of_myfm(data: Data, rank: int, seeds: int, sweeps: int, probes: np.ndarray) -> np.ndarray:
+    """The same of myfm."""
+    X, out = data.train.X[probes], []
+    for seed in range(seeds):
+        samples, alpha, _ = run_myfm(data.train, rank, WARMUP + sweeps, sweeps, seed)
         eta = np.array([fm_eta(X, s.w0, s.w, s.V) for s in samples])
-        both = float(np.median([ess(e) for e in eta.T])), ess(alpha[-sweeps:])
-        rows.append([rank, "myfm", *[f"{e:.0f}" for e in both], *[f"{e / seconds:.0f}" for e in both]])
-    print(f"\nEffective samples of {sweeps} sweeps\n")
-    print(table(["rank", "sampler", "ESS eta", "ESS alpha", "ESS/s eta", "ESS/s alpha"], rows))
+        out.append((np.median([ess(e) for e in eta.T]), ess(alpha[-sweeps:])))
+    return np.array(out)
 
 
 def blocks(data: Data, ranks: list[int]) -> None:
@@ -183,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
     if "accuracy" in args.parts:
         accuracy(data, 8, args.seeds)
     if "ess" in args.parts:
-        ess_per_second(data, [r for r in args.ranks if r <= 32])
+        ess_per_second(data, [r for r in args.ranks if r <= 32], max(args.seeds, 2))
     if "blocks" in args.parts:
         blocks(data, args.ranks)
     if "relations" in args.parts:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "POINTS", "STOCHASTIC", "check_engine", "new_learner"]
 
 ASCENT = ("max_iterations", "tolerance", "patience")
-MODE = (*ASCENT, "optimiser", "scales", "shrinkage", "start", "validation")
+MODE = (*ASCENT, "optimiser", "scales", "scale_iterations", "shrinkage", "start", "validation")
 EPOCHS = tuple(f.name for f in fields(MinibatchOptions) if f.name not in ("progress", "callback"))
 ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
     "gibbs": (),
