@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from bayesfm.design.on_device import on_device
     from bayesfm.diagnostics import ApproximationWarning, ConvergenceWarning, pareto_k, summary
+    from bayesfm.encoders import BloomInclusion, HashedFields, HashedText, PoissonInclusion
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.ascent import AscentOptions
     from bayesfm.inference.chains import ChainOptions
@@ -71,6 +72,7 @@ __all__ = [
     "BernoulliProbit",
     "BinomialLogit",
     "Block",
+    "BloomInclusion",
     "Categorical",
     "ChainOptions",
     "ConvergenceWarning",
@@ -84,6 +86,8 @@ __all__ = [
     "Fixed",
     "Gaussian",
     "HalfT",
+    "HashedFields",
+    "HashedText",
     "Horseshoe",
     "Intercept",
     "MinibatchOptions",
@@ -95,6 +99,7 @@ __all__ = [
     "OrdinalLogit",
     "OrdinalProbit",
     "Poisson",
+    "PoissonInclusion",
     "StudentT",
     "TableEncoder",
     "__version__",
@@ -132,6 +137,7 @@ _MODULES = {
     ),
     "alignment": ("align",),
     "diagnostics": ("ApproximationWarning", "ConvergenceWarning", "pareto_k", "summary"),
+    "encoders": ("BloomInclusion", "HashedFields", "HashedText", "PoissonInclusion"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.ascent": ("AscentOptions",),
     "inference.chains": ("ChainOptions",),
