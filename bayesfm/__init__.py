@@ -20,11 +20,14 @@ if TYPE_CHECKING:
         DesignEncoder,
         TableEncoder,
         design_from_matrix,
+        iter_dataset,
+        iter_libfm,
         read_libfm,
         write_libfm,
     )
     from bayesfm.design.on_device import on_device
     from bayesfm.diagnostics import ApproximationWarning, ConvergenceWarning, pareto_k, summary
+    from bayesfm.encoders import BloomInclusion, HashedFields, HashedText, PoissonInclusion
     from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
     from bayesfm.inference.ascent import AscentOptions
     from bayesfm.inference.chains import ChainOptions
@@ -71,6 +74,7 @@ __all__ = [
     "BernoulliProbit",
     "BinomialLogit",
     "Block",
+    "BloomInclusion",
     "Categorical",
     "ChainOptions",
     "ConvergenceWarning",
@@ -84,6 +88,8 @@ __all__ = [
     "Fixed",
     "Gaussian",
     "HalfT",
+    "HashedFields",
+    "HashedText",
     "Horseshoe",
     "Intercept",
     "MinibatchOptions",
@@ -95,6 +101,7 @@ __all__ = [
     "OrdinalLogit",
     "OrdinalProbit",
     "Poisson",
+    "PoissonInclusion",
     "StudentT",
     "TableEncoder",
     "__version__",
@@ -106,6 +113,8 @@ __all__ = [
     "fm_dims",
     "fm_term",
     "gibbs",
+    "iter_dataset",
+    "iter_libfm",
     "laplace",
     "load",
     "nuts",
@@ -127,11 +136,14 @@ _MODULES = {
         "DesignEncoder",
         "TableEncoder",
         "design_from_matrix",
+        "iter_dataset",
+        "iter_libfm",
         "read_libfm",
         "write_libfm",
     ),
     "alignment": ("align",),
     "diagnostics": ("ApproximationWarning", "ConvergenceWarning", "pareto_k", "summary"),
+    "encoders": ("BloomInclusion", "HashedFields", "HashedText", "PoissonInclusion"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),
     "inference.ascent": ("AscentOptions",),
     "inference.chains": ("ChainOptions",),

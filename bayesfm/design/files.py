@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import zlib
 from array import array
-from collections.abc import Iterator
-from itertools import starmap
+from collections.abc import Generator, Iterator
+from itertools import islice, starmap
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -19,7 +20,7 @@ from bayesfm._checks import check_count
 from bayesfm.design.blocks import Design
 from bayesfm.design.matrices import design_from_matrix
 
-__all__ = ["read_libfm", "write_libfm"]
+__all__ = ["numbered_lines", "parse_lines", "read_libfm", "write_libfm"]
 
 type _Path = str | os.PathLike[str]
 
@@ -72,7 +73,9 @@ def read_libfm(
     >>> design.to_csr().toarray(), y
     (array([[1. , 0. , 0.5]]), array([4.5]))
     """
-    targets, starts, indices, values = _parse(path)
+    targets, starts, indices, values = parse_lines(path, numbered_lines(path))
+    if not len(targets):
+        raise ValueError(f"{path} has no rows: empty input")
     groups = None if meta is None else _read_meta(meta)
     least = int(indices.max(initial=-1)) + 1
     p = least if num_features is None else check_count("num_features", num_features, 1)
@@ -92,15 +95,18 @@ def read_libfm(
     return design_from_matrix(X, groups=groups), targets
 
 
-def _parse(
+def parse_lines(
     path: _Path,
+    lines: Iterator[tuple[int, bytes]],
+    num_rows: int | None = None,
+    num_features: int | None = None,
 ) -> tuple[
     Float64[np.ndarray, " n"], Int64[np.ndarray, " n+1"], Int64[np.ndarray, " z"], Float64[np.ndarray, " z"]
 ]:
-    """Targets, and the entries as the three arrays of a CSR matrix."""
+    """Targets of the next lines, and their entries as the three arrays of a CSR matrix; without end by default."""
     targets, starts, indices, values = array("d"), array("q", [0]), array("q"), array("d")
     numbers = array("q")
-    for number, line in _lines(path):
+    for number, line in islice(lines, num_rows):
         if not _LINE.fullmatch(line):
             raise _malformed(path, number, line)
         target, *entries = line.replace(b":", b" ").split()
@@ -112,24 +118,29 @@ def _parse(
             raise _malformed(path, number, line) from error
         starts.append(len(values))
         numbers.append(number)
-    if not targets:
-        raise ValueError(f"{path} has no rows: empty input")
-    arrays = (_int64(starts), _int64(indices), np.array(values))
-    _check_numbers(path, _int64(numbers), np.array(targets), *arrays)
-    return np.array(targets), *arrays
+    arrays = (_int64(starts), _int64(indices), np.array(values, dtype=np.float64))
+    rows = np.array(targets, dtype=np.float64)
+    _check_numbers(path, _int64(numbers), rows, *arrays, num_features)
+    return rows, *arrays
 
 
 def _int64(numbers: array[int]) -> np.ndarray:
     return np.array(numbers, dtype=np.int64)  # "q" alone would become the platform's long long
 
 
-def _lines(path: _Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: _Path) -> Generator[tuple[int, bytes]]:
     """Number and text of every line that is not blank, without comments."""
+    number = 0
     with _open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            text = line.partition(b"#")[0]
-            if text.strip():
-                yield number, text
+        try:
+            for number, line in enumerate(file, 1):
+                text = line.partition(b"#")[0]
+                if text.strip():
+                    yield number, text
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path}, line {number + 1}: the compressed file is damaged, or breaks off here ({error})"
+            ) from error
 
 
 def _open(path: _Path, mode: str) -> BinaryIO:
@@ -149,6 +160,7 @@ def _check_numbers(
     starts: np.ndarray,
     indices: np.ndarray,
     values: np.ndarray,
+    num_features: int | None,
 ) -> None:
     for what, bad in (
         ("a target that is not finite (NaN or inf)", np.flatnonzero(~np.isfinite(targets))),
@@ -156,6 +168,10 @@ def _check_numbers(
         (
             f"a feature index above {_MAX_INDEX}: renumber the features",
             _rows_of(indices > _MAX_INDEX, starts),
+        ),
+        (
+            f"a feature index above {(num_features or 0) - 1}, the last of num_features={num_features}",
+            _rows_of(indices >= (_MAX_INDEX + 1 if num_features is None else num_features), starts),
         ),
     ):
         if bad.size:
@@ -168,7 +184,7 @@ def _rows_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 def _read_meta(path: _Path) -> Int64[np.ndarray, " p"]:
     groups = array("q")
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         text = line.strip().decode("utf-8", "replace")
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise ValueError(f"{path}, line {number}: expected the number of a group, got {text!r}")
