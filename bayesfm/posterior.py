@@ -96,6 +96,8 @@ def to_datatree(
     constant |= row_data or {}
     sites = {name: _lazy(x) for name, x in draws.sites.items() if 0 not in x.shape}
     dims = {name: list(draws.dims[name]) for name in sites}
+    coords = coordinates(spec, design)
+    features = coords.pop("feature")  # ArviZ copies all labels for every variable, and of these there may be a million
     tree = from_dict(
         {
             "posterior": sites,
@@ -105,10 +107,13 @@ def to_datatree(
         },
         dims={**dims, "y": ["row"], "weight": ["row"], "feature_group": ["feature"], "probe_rows": ["probe"]}
         | {name: ["row"] for name in row_data or {}},
-        coords={**coordinates(spec, design), "probe": draws.probe_rows},
+        coords={**coords, "probe": draws.probe_rows},
         attrs={"/": _root_attributes(draws, spec, design, encoder)},
         check_conventions=False,
     )
+    for group in ("posterior", "constant_data"):
+        if "feature" in tree[group].dims:
+            tree[group].dataset = tree[group].to_dataset().assign_coords(feature=features)
     for name, moments in draws.streams.items():
         tree[f"predictions/{name}"] = _stream_tree(name, moments)
     return tree

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.columns import as_frame
-from bayesfm.design.matrices import design_from_matrix
+from bayesfm.design.matrices import csr_of, design_from_matrix
 from bayesfm.design.schema import DesignSchema
 from bayesfm.design.tables import TableEncoder, as_column_list
 
@@ -192,11 +192,11 @@ def _design_of_blocks(X: Design | Sequence[Block]) -> Design:
 
 
 def _matching_matrix(X: Any, schema: DesignSchema) -> Design:
-    (block,) = design_from_matrix(X).blocks
+    csr = csr_of(X)
     fitted = schema.blocks[0]
-    if block.num_features != fitted.num_features:
+    if csr.shape[1] != fitted.num_features:
         raise ValueError(
-            f"X has {block.num_features} features, but DesignEncoder is expecting {fitted.num_features} "
+            f"X has {csr.shape[1]} features, but DesignEncoder is expecting {fitted.num_features} "
             "features as input."
         )
-    return Design([Block(fitted.name, block.X, None, fitted.feature_names, fitted.group, fitted.group_names)])
+    return Design([Block(fitted.name, csr, None, fitted.feature_names, fitted.group, fitted.group_names)])

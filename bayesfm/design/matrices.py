@@ -11,7 +11,7 @@ from scipy import sparse
 from bayesfm.design.blocks import Block, Design
 from bayesfm.design.validation import as_canonical_csr
 
-__all__ = ["design_from_matrix"]
+__all__ = ["csr_of", "design_from_matrix"]
 
 
 def design_from_matrix(
@@ -49,10 +49,15 @@ def design_from_matrix(
     >>> design_from_matrix([[1.0, 0.0], [0.0, 2.0]], groups=["first", "second"]).groups
     array([0, 1], dtype=int32)
     """
-    csr = as_canonical_csr(_numbers(X), "X")
+    csr = csr_of(X)
     if feature_names is None:
         feature_names = [f"x{j}" for j in range(csr.shape[1])]
     return Design([Block.create(name, csr, feature_names=feature_names, groups=groups)])
+
+
+def csr_of(X: Any) -> sparse.csr_array:
+    """A matrix of any kind, checked, as the block of its rows holds it; errors as :func:`design_from_matrix`."""
+    return as_canonical_csr(_numbers(X), "X")
 
 
 def _numbers(X: Any) -> Any:
