@@ -31,6 +31,7 @@ from bayesfm.estimators.inputs import (
     split_rows,
     warn_if_unscaled,
 )
+from bayesfm.estimators.names import FeatureNames
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.inference.chains import ChainOptions, Progress
 from bayesfm.inference.draws import Draws
@@ -49,7 +50,7 @@ DEFAULT_RANK = 8
 """Where neither rank nor spec says otherwise."""
 
 
-class FactorizationMachine(Predictions, Files):
+class FactorizationMachine(Predictions, Files, FeatureNames):
     """``fit`` and ``summary``; the parameters are explained where they meet a likelihood."""
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}
