@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_fields_and_their_groups() -> None:
     assert set(groups) == {"user", "item"}
     assert [name.partition("=")[0] for name in names] == groups.tolist()
     assert model.predict(encoder.transform(X)).shape == y.shape
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/wide-data.md, with random numbers for draws."""
+    page = Path(__file__).parents[2] / "docs" / "wide-data.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(code) == 5
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(code), {})
 
 
 def test_unfitted_models_have_no_features_to_name() -> None:
