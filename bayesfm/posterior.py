@@ -97,7 +97,9 @@ def to_datatree(
     sites = {name: _lazy(x) for name, x in draws.sites.items() if 0 not in x.shape}
     dims = {name: list(draws.dims[name]) for name in sites}
     coords = coordinates(spec, design)
-    features = coords.pop("feature")  # ArviZ copies all labels for every variable, and of these there may be a million
+    features = coords.pop(
+        "feature"
+    )  # ArviZ copies all labels for every variable, and of these there may be a million
     tree = from_dict(
         {
             "posterior": sites,

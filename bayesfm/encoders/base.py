@@ -191,9 +191,10 @@ class HashedEncoder(Files, TransformerMixin, BaseEstimator):
             raise ValueError("X has no rows: empty input")
         bare = np.flatnonzero(np.diff(chunk.starts) == 0)
         if len(bare) and self.empty == "error":
+            more = f", and so have {len(bare) - 1} more" if len(bare) > 1 else ""
             raise ValueError(
-                f"row {bare[0]} of X (counted from 0) has no {self._TOKENS}, and so have {len(bare) - 1} more: drop "
-                'such rows, or let empty="ignore" encode them as rows of zeros'
+                f"row {bare[0]} of X (counted from 0) has no {self._TOKENS}{more}: drop such rows, or let "
+                'empty="ignore" encode them as rows of zeros'
             )
 
     def _restrict(self, X: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array]:

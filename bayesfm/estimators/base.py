@@ -31,6 +31,7 @@ from bayesfm.estimators.inputs import (
     split_rows,
     warn_if_unscaled,
 )
+from bayesfm.estimators.names import FeatureNames
 from bayesfm.estimators.predictions import Predictions
 from bayesfm.estimators.streaming import PartialFit, Stream
 from bayesfm.estimators.warm_start import last_draws, last_point
@@ -51,7 +52,7 @@ DEFAULT_RANK = 8
 """Where neither rank nor spec says otherwise."""
 
 
-class FactorizationMachine(PartialFit, Predictions, Files):
+class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
     """``fit`` and ``summary``; the parameters are explained where they meet a likelihood."""
 
     LIKELIHOODS: ClassVar[dict[str, type[Likelihood]]] = {}

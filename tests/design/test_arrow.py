@@ -152,6 +152,26 @@ def test_files_that_change_under_the_reader(tmp_path: Path, change: Any, message
         list(chunks)
 
 
+def test_errors_of_pyarrow_about_files_that_changed(tmp_path: Path) -> None:
+    """Not that a file is no Parquet file, but that it was one."""
+    folder = folder_of(tmp_path / "data", table(400), sizes=(10,) * 40)
+    stream = iter(iter_dataset(folder, target="stars", batch_rows=400))
+    chunks = iter_dataset(folder, target="stars", batch_rows=400)
+    assert chunks.num_rows == 400
+    chunks._unchanged.check = first_is_as_before(chunks._unchanged.check)  # type: ignore[method-assign]
+    damage(folder / "part-7.parquet")
+    with pytest.raises(RuntimeError, match=r"part-7\.parquet changed while it was read"):
+        list(chunks)
+    with pytest.raises(pa.ArrowInvalid):  # without an earlier look there is nothing to compare with
+        list(stream)
+
+
+def first_is_as_before(check: Any) -> Any:
+    """The file changes between the look at it and the reading."""
+    calls = iter([lambda stamps: None])
+    return lambda stamps: next(calls, check)(stamps)
+
+
 def test_other_file_systems_are_watched_too(tmp_path: Path) -> None:
     folder_of(tmp_path / "data", table())
     filesystem = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())

@@ -181,9 +181,9 @@ def test_a_file_that_changes_between_passes(tmp_path: Path, change, message: str
 
 
 def test_a_line_that_is_being_written_is_a_file_that_changes(tmp_path: Path) -> None:
-    path = text_file(tmp_path, LINES)
-    chunks = iter(iter_libfm(path, rows_per_chunk=1, num_features=4))
+    path = text_file(tmp_path, "1 0:1\n" * 100_000)  # more than is read in advance
+    chunks = iter(iter_libfm(path, rows_per_chunk=50_000, num_features=4))
     next(chunks)
-    path.write_text("1 0:\n")
+    path.write_text("1 0:\n" * 100_000)
     with pytest.raises(RuntimeError, match="changed while it was read"):
         list(chunks)

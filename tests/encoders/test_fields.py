@@ -154,7 +154,7 @@ def test_binary_counts_nothing_twice() -> None:
         ([{"a": datetime.date(2020, 1, 1)}], TypeError, r"field 'a' has a value of type date .*convert it"),
         ([{"a": 1j}], TypeError, r"field 'a' has a value of type complex"),
         ([{"a": float("inf")}], ValueError, r"row 0 .*field 'a' is not finite \(inf\)"),
-        ([{"a": "x"}, {}], ValueError, r'row 1 of X .* has no fields, .*empty="ignore"'),
+        ([{"a": "x"}, {}], ValueError, r'row 1 of X .* has no fields: drop .*empty="ignore"'),
         ([], ValueError, "X has no rows"),
         ([{"a": "\ud800"}], ValueError, "no valid Unicode"),
     ],

@@ -131,6 +131,16 @@ def test_goes_on_after_fit_and_after_load(inference: str, tmp_path: Any) -> None
         assert np.all(np.abs(np.log(ratio[3:])) < 6 / 400**0.5)
 
 
+def test_names_stay_while_it_goes_on() -> None:
+    X, y = table()
+    ones = (X["user"].to_numpy()[:, None] == np.arange(12)).astype(float)
+    model = stream().partial_fit(ones, y).name_features([f"u{j}" for j in range(12)])
+    before = model.predict(ones)
+    model.partial_fit(ones, y)
+    assert model.posterior_["posterior"]["feature"].to_numpy().tolist() == [f"u{j}" for j in range(12)]
+    assert np.any(model.predict(ones) != before)
+
+
 def test_copies_learn_on_their_own() -> None:
     X, y = table()
     model = stream().partial_fit(X, y)
