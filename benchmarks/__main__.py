@@ -15,6 +15,7 @@ from benchmarks import (
     scale,
     speed,
     stochastic,
+    wide,
 )
 
 if __name__ == "__main__":
@@ -29,6 +30,7 @@ if __name__ == "__main__":
         "scale": scale,
         "speed": speed,
         "stochastic": stochastic,
+        "wide": wide,
     }
     mains = {name: module.main for name, module in parts.items()}
     name = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in mains else "movielens"

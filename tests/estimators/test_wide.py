@@ -106,7 +106,7 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """docs/wide-data.md, with random numbers for draws."""
     page = Path(__file__).parents[2] / "docs" / "wide-data.md"
     code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(code) == 5
+    assert len(code) == 6
     monkeypatch.chdir(tmp_path)
     exec("\n".join(code), {})
 

@@ -1,0 +1,160 @@
+"""Wide sparse data: a stream of ten million rows over a million hashed columns, and text by mode and by draws.
+
+    python -m benchmarks wide [--parts stream text] [--rows 10000000] [--data-home FOLDER]
+
+The stream comes from a Parquet folder that is written first, chunk by chunk (eight columns of ids are eight hashed
+columns of ones): it is read, hashed and learned from, each timed on its own. Text: 20 Newsgroups ("comp.*" against the
+rest, a third held out with seed 42); what is chosen is chosen by five folds of the training part. ``FOLDER`` holds
+``20news-bydate.parquet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+
+from bayesfm import ConvergenceWarning, FMClassifier, HashedFields, iter_dataset
+from benchmarks.machine import describe, peak_memory_gb, table
+from benchmarks.problems import newsgroups
+
+__all__ = ["main"]
+
+CHUNK, FIELDS, LEVELS = 100_000, 8, 200_000
+
+
+def write_stream(folder: Path, rows: int) -> None:
+    """Clicks on a table of categories with long tails; two fields interact."""
+    rng = np.random.default_rng(0)
+    for number in range(-(-rows // CHUNK)):
+        levels = (LEVELS * rng.random((CHUNK, FIELDS)) ** 4).astype(np.int64)
+        parity = (levels[:, 0] + levels[:, 1]) % 2
+        y = (rng.random(CHUNK) < np.where(parity == 1, 0.6, 0.2)).astype(np.int8)
+        frame = pd.DataFrame({f"f{j}": levels[:, j] for j in range(FIELDS)} | {"click": y})
+        frame.to_parquet(folder / f"part{number:05d}.parquet")
+
+
+def stream(rows: int, rank: int) -> None:
+    """Seconds of reading, hashing and learning; peak memory beside that of the parameters."""
+    encoder = HashedFields(n_features=2**20, compact=False, keep_tokens=False)
+    model = FMClassifier(
+        rank, inference="stochastic_map", engine_options={"batch_size": 8192}, random_state=0
+    )
+    seconds = dict.fromkeys(("reading", "hashing", "learning"), 0.0)
+    with tempfile.TemporaryDirectory() as name:
+        write_stream(Path(name), rows)
+        before, seen, first = peak_memory_gb(), 0, 0.0
+        clock = time.perf_counter()
+        for frame, y in iter_dataset(name, target="click", batch_rows=CHUNK):
+            read = time.perf_counter()
+            X = encoder.transform(frame)
+            hashed = time.perf_counter()
+            model.partial_fit(X, y, classes=None if seen else [0, 1])
+            done = time.perf_counter()
+            if seen:  # the first chunk compiles
+                for part, took in zip(seconds, (read - clock, hashed - read, done - hashed), strict=True):
+                    seconds[part] += took
+            else:
+                first = done - hashed
+            seen += len(y)
+            clock = time.perf_counter()
+    counted = seen - CHUNK
+    rates = [f"{counted / took:.3g}" for took in seconds.values()]
+    parameters = 3 * 4 * 2**20 * (rank + 1) / 1e9  # with both moments of Adam
+    print(f"\nA stream of {seen:,} rows, {FIELDS} hashed columns a row of 2^20, rank {rank}\n")
+    header = [f"{part}, rows/s" for part in seconds]
+    row = [
+        *rates,
+        f"{counted / sum(seconds.values()):.3g}",
+        f"{first:.1f}",
+        f"{peak_memory_gb() - before:.2f}",
+    ]
+    header += ["all, rows/s", "first chunk, s", "memory added, GB", "of it parameters and optimiser, GB"]
+    print(table(header, [[*row, f"{parameters:.2f}"]]))
+
+
+def mode(rank: int, precision_w: float, precision_v: float) -> FMClassifier:
+    """The mode under ridges of given precision."""
+    scales = {
+        "mu_w": np.zeros(1),
+        "lambda_w": np.full(1, precision_w),
+        "mu_v": np.zeros((1, rank)),
+        "lambda_v": np.full((1, rank), precision_v),
+    }
+    options = {"scales": scales, "shrinkage": 1.0, "scale_iterations": 1}
+    return FMClassifier(rank, inference="map", engine_options=options, random_state=0)
+
+
+def candidates(rank: int) -> dict[str, list[tuple[str, Any]]]:
+    """Models by kind, each with settings of which the training part chooses."""
+    ridges = [(w, v) for w in (0.1, 0.3, 1.0) for v in (10.0, 30.0, 100.0)]
+    return {
+        "logistic regression": [
+            (f"C = {C:g}", LogisticRegression(C=C, max_iter=2000)) for C in (0.3, 1, 3, 10, 30, 100)
+        ],
+        f"FM, rank {rank}, mode": [(f"precisions {w:g}, {v:g}", mode(rank, w, v)) for w, v in ridges],
+    }
+
+
+def text(data_home: str | None, rank: int) -> None:
+    """Raw indicators and tf-idf of the same columns: log-loss by folds, then all scores on the held-out third."""
+    X, X_test, y, y_test = newsgroups(data_home)
+    weights = TfidfTransformer().fit(X)
+    matrices = {"indicators": (X, X_test), "tf-idf": (weights.transform(X), weights.transform(X_test))}
+    rows: list[list[object]] = []
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(X, y))
+    for name, (A, B) in matrices.items():
+        A, B = sparse.csr_array(A), sparse.csr_array(B)
+        for kind, models in candidates(rank).items():
+            losses = [by_folds(model, A, y, folds) for _, model in models]
+            settings, best = models[int(np.argmin(losses))]
+            start = time.perf_counter()
+            p = best.fit(A, y).predict_proba(B)[:, 1]
+            seconds = time.perf_counter() - start
+            own = (
+                roc_auc_score(y_test, p),
+                f1_score(y_test, p > 0.5, average="weighted"),
+                log_loss(y_test, p),
+            )
+            rows.append([name, kind, settings, *[f"{x:.4f}" for x in own], f"{seconds:.1f}"])
+            print(rows[-1], flush=True)
+    print(
+        "\n20 Newsgroups\n\n"
+        + table(["columns", "model", "chosen", "AUC", "F1", "log-loss", "seconds"], rows)
+    )
+
+
+def by_folds(model: Any, X: sparse.csr_array, y: np.ndarray, folds: list) -> float:
+    """Mean log-loss; the first fold alone for models that take long."""
+    used = folds if isinstance(model, LogisticRegression) else folds[:1]
+    return float(np.mean([log_loss(y[b], model.fit(X[a], y[a]).predict_proba(X[b])[:, 1]) for a, b in used]))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=["stream", "text"], default=["stream", "text"])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--data-home", default=None)
+    args = parser.parse_args(argv)
+    print(describe("scikit-learn", "numpy"), flush=True)
+    if "stream" in args.parts:
+        stream(args.rows, args.rank)
+    if "text" in args.parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            text(args.data_home, 5)
