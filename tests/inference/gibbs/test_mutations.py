@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,10 +20,8 @@ from bayesfm.likelihoods import Gaussian
 from bayesfm.predictors import FM
 from bayesfm.priors import Features, NormalGamma
 from tests.inference.gibbs import joint
+from tests.inference.gibbs.together import Choice, Overrides, Together
 from tests.statistics import alarms
-
-type Overrides = dict[str, Any]
-"""What ``joint.p_values`` is given in place of the problem's own."""
 
 
 class Mutant(NamedTuple):
@@ -85,40 +82,6 @@ def prior_only(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
 
 def one_key(patch: pytest.MonkeyPatch, problem: joint.Problem) -> Overrides:
     return {"one_key": True}
-
-
-# ----------------------------------------------------------------------------- several in one program
-
-
-class Together:
-    """Bugs that one program has all of: a number that it is given says which is planted, 0 that none is.
-
-    What tells them apart is where the program reads the number, so that all are compiled at once.
-    """
-
-    def __init__(self, *bugs: Callable[[pytest.MonkeyPatch, Together, Choice], None]) -> None:
-        self.bugs = bugs
-
-    def plants(self) -> list[Callable[[pytest.MonkeyPatch, joint.Problem], Overrides]]:
-        """One after the other; the first plants none."""
-        return [partial(self._plant, number=number) for number in range(len(self.bugs) + 1)]
-
-    def _plant(self, patch: pytest.MonkeyPatch, problem: joint.Problem, number: int) -> Overrides:
-        for own, bug in enumerate(self.bugs, 1):
-            bug(patch, self, partial(self._either, own))
-        return {"transition": self.transition, "planted": (number,)}
-
-    def _either(self, own: int, wrong: Any, right: Any) -> Any:
-        return jax.tree.map(partial(jnp.where, self.number == own), wrong, right)
-
-    def transition(self, key: jax.Array, state: ModelState, *args: Any) -> ModelState:
-        *args, self.number = args
-        self.key, self.state, self.first = key, state, {}
-        return sweep_module.sweep(key, state, *args)
-
-
-type Choice = Callable[[Any, Any], Any]
-"""The first if the bug is planted, else the second."""
 
 
 # ---------------------------------------------------------------------------------- hyperparameters
@@ -356,9 +319,11 @@ RIGHT = "all of its bugs left out"
 
 def together(problem: dict[str, Any], bugs: dict[str, Any]) -> dict[str, Mutant]:
     """Mutants of one program, the first of them right."""
-    names = [f"{problem['kind']}: {RIGHT}", *bugs]
-    plants = Together(*bugs.values()).plants()
-    return {name: Mutant(problem, plant) for name, plant in zip(names, plants, strict=True)}
+    own = Together(*bugs.values())
+    return {
+        name: Mutant(problem, lambda patch, _, number=number: own.plant(patch, number))
+        for number, name in enumerate([f"{problem['kind']}: {RIGHT}", *bugs])
+    }
 
 
 MUTANTS: dict[str, Mutant] = {
