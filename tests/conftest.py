@@ -42,6 +42,12 @@ _set_up_type_checks()
 
 import jax  # noqa: E402  after the settings
 
+LITTLE_OPTIMISATION = "jax_disable_most_optimizations"
+# Most programs of the tests run once, and compiling them is most of the work. Not by the environment variable, which
+# would reach the processes that tests start; set it to 0 and all programs are optimised.
+if LITTLE_OPTIMISATION.upper() not in os.environ:
+    jax.config.update(LITTLE_OPTIMISATION, True)
+
 # The same examples in every run, and no check that depends on the speed of the machine.
 settings.register_profile(
     "bayesfm", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -106,13 +112,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def little_optimisation() -> Iterator[None]:
-    """Programs that run once are not worth optimising: compiling them takes a third of the time without.
+def full_optimisation() -> Iterator[None]:
+    """Programs as users run them, for the modules that name this fixture; the others' run once, and compile faster.
 
-    Compiled functions are forgotten before and after, since others must not meet them: they round differently.
+    Compiled functions are forgotten before and after: they round differently, and JAX does not tell them apart.
     """
+    before = jax.config.read(LITTLE_OPTIMISATION)
     jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update(LITTLE_OPTIMISATION, False)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update(LITTLE_OPTIMISATION, before)
     jax.clear_caches()

@@ -11,7 +11,10 @@ import xarray as xr
 
 from bayesfm import cli, datasets
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
+    pytest.mark.usefixtures("full_optimisation"),  # the program as users run it
+]
 
 OPTIONS = ["--rank", "1", "--num-warmup", "5", "--num-samples", "20", "--num-chains", "2", "--no-progress"]
 

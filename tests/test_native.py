@@ -24,7 +24,10 @@ from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import default_spec
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="built without a C++ compiler"),
+    pytest.mark.usefixtures("full_optimisation"),  # the kernels are compared with the programs that users run
+]
 
 SIZES = [1, 2, 4, 5, 8, 9, 15, 16, 17, 18, 33, 40, 65]
 """K = rank + 1 around the widths of vectors, tiles and the switch from registers to memory."""

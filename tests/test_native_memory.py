@@ -15,6 +15,10 @@ from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from tests import designs
 
+pytestmark = pytest.mark.usefixtures(
+    "full_optimisation"
+)  # what memory a run needs is asked of what users run
+
 STATM = Path("/proc/self/statm")
 
 

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 
-import jax
 import pytest
 
 from bayesfm.diagnostics import ConvergenceWarning
 from bayesfm.estimators import FMRegressor, base
 from tests.estimators.data import quick, random_engine, ratings
-
-
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Many shapes are sampled once each, so compiling is what takes time: a third less without optimizations."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-    jax.clear_caches()  # what was compiled this way rounds differently
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from bayesfm import (
 )
 from bayesfm.inference.ascent import AscentProgress
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 N = 400
 QUICK = {"max_iterations": 400, "tolerance": 1e-3}
 

@@ -45,6 +45,8 @@ from tests import designs
 from tests.likelihoods.reference import reference
 from tests.statistics import assert_no_alarm, mcse, z_test
 
+pytestmark = pytest.mark.usefixtures("full_optimisation")  # engines as users run them; long runs
+
 
 class Case(NamedTuple):
     """A model and its data."""

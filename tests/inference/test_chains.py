@@ -23,6 +23,8 @@ from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
 from bayesfm.model import default_spec
 from tests.statistics import assert_no_alarm, ks_exact
 
+pytestmark = pytest.mark.usefixtures("full_optimisation")  # what goes on bit for bit is what users run
+
 OPTIONS = ChainOptions(num_warmup=7, num_samples=12, num_chains=2, progress=False)
 KEY = jax.random.key(3)
 

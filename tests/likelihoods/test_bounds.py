@@ -16,8 +16,6 @@ from bayesfm.likelihoods.base import Observed
 from bayesfm.likelihoods.bounds import log_two_cosh
 from tests.likelihoods.test_likelihoods import LIKELIHOODS, N, drawn, first, on_device, quickly, rows_of
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 BOUNDED = {name: x for name, x in LIKELIHOODS.items() if x.has_bound} | {"gaussian": Gaussian(3.0, 2.0)}
 
 

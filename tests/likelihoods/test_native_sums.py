@@ -19,6 +19,10 @@ from bayesfm.likelihoods.newton import RowSums, row_sums
 from bayesfm.likelihoods.ordinal import cutpoint_sums
 from bayesfm.likelihoods.student_t import scale_sums
 
+pytestmark = pytest.mark.usefixtures(
+    "full_optimisation"
+)  # the kernels are compared with the programs that users run
+
 on_kernels = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 RNG = np.random.default_rng(0)
 N = 9_003  # more than one part

@@ -12,6 +12,10 @@ import pytest
 from bayesfm import native
 from bayesfm.random import compiled, gamma, is_compiled
 
+pytestmark = pytest.mark.usefixtures(
+    "full_optimisation"
+)  # the kernels are compared with the programs that users run
+
 needs_kernels = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 
 KEYS = [

@@ -23,7 +23,10 @@ from tests.random.test_polya_gamma import (
 from tests.random.test_truncated_normal import CASES
 from tests.statistics import assert_no_alarm
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="built without a C++ compiler"),
+    pytest.mark.usefixtures("full_optimisation"),  # the kernels are compared with the programs that users run
+]
 
 REJECTED = 1 / 1400
 """Share of rejected proposals for PG(1, 0), where it is largest."""

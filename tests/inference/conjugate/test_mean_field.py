@@ -21,8 +21,6 @@ from bayesfm.predictors import FM
 from bayesfm.predictors.spread import Spread, variance_of_rows
 from tests.inference.conjugate.naive import bound, moments_of_eta
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 W0, RANK, N = 0.3, 2, 14
 K = RANK + 1
 PRECISION, MEAN = np.array([1.0, 2.0, 3.0]), np.array([0.2, -0.1, 0.3])

@@ -21,8 +21,6 @@ from bayesfm.priors import (
     of_features,
 )
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 CLOSED: dict[str, Prior] = {
     "normal-gamma": NormalGamma(a0=2.0, b0=0.7, beta0=0.5, mu0=0.3),
     "half-t": HalfT(scale=0.4, df=3.0, beta0=0.5, mu0=-0.2),

@@ -212,13 +212,14 @@ def _run(
     factor_block: int,
     transition: Transition,
     one_key: bool | jax.Array,
+    planted: tuple[jax.Array, ...] = (),
 ) -> Sites:
     def chain(key: jax.Array, sites: Sites, y: jax.Array) -> Sites:
         own = data._replace(y=_padded(y, data.y.shape[0]))
 
         def body(t: jax.Array, state: ModelState) -> ModelState:
             now = jax.random.fold_in(key, jnp.where(one_key, 0, t))
-            return transition(now, state, spec, own, factor_block)
+            return transition(now, state, spec, own, factor_block, *planted)
 
         state = lax.fori_loop(0, num_sweeps, body, from_sites(sites, spec, own))
         return to_sites(state, data.layout)
@@ -267,17 +268,20 @@ def p_values(
     spec: ModelSpec | None = None,
     data: ModelData | None = None,
     one_key: bool = False,
+    planted: tuple[int, ...] = (),
     optimization: int = 1,
 ) -> dict[str, float]:
     """Kolmogorov-Smirnov p-values of all quantities.
 
     ``transition``, ``spec`` and ``data`` may differ from what the problem's data are drawn from: that is how bugs are
-    planted. ``one_key`` gives every sweep the same key.
+    planted. ``one_key`` gives every sweep the same key. ``planted`` is handed to the transition, as numbers that need
+    no other program.
     """
     rng = np.random.default_rng([2004, seed])
     sites, y = (_float32(x) for x in draw_from_model(problem, rng, num_chains))
     fresh = quantities(problem, *draw_from_model(problem, rng, num_chains))
     settings = {"factor_block": problem.factor_block, "transition": transition, "one_key": one_key}
+    settings["planted"] = planted
     after = after_sweeps(
         jax.random.key(seed),
         sites,

@@ -16,6 +16,7 @@ from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.likelihoods import Categorical
 from tests.design.strategies import naive_rows
 from tests.inference.gibbs import joint
+from tests.inference.gibbs.together import Choice, Together
 from tests.priors import families
 from tests.statistics import alarms, assert_no_alarm, ks
 
@@ -88,15 +89,16 @@ def p_values(own: joint.Problem, num_chains: int, num_sweeps: int, seed: int = 0
     rng = np.random.default_rng([2006, seed])
     sites, y = joint._float32(draw_from_model(own, rng, num_chains))
     fresh = quantities(own, *draw_from_model(own, rng, num_chains))
-    settings = {"factor_block": own.factor_block, "transition": joint.engine_sweep, "one_key": False}
+    settings = {
+        "factor_block": own.factor_block,
+        "transition": joint.engine_sweep,
+        "one_key": False,
+        "planted": (),
+    }
     key = jax.random.key(seed)
     after = joint.after_sweeps(key, sites, y, own.spec, own.data, num_sweeps, **settings | changed)
     after = {name: x.astype(np.float64) for name, x in after.items()}
     return ks(quantities(own, after, y), fresh)
-
-
-def test_sweeps_leave_the_joint_distribution() -> None:
-    assert_no_alarm(p_values(problem(), 5000, 10))
 
 
 @pytest.mark.slow
@@ -149,7 +151,11 @@ def response_not_shifted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Categorical, "augment_output", wrong)
 
 
-MUTANTS = {"the class among the others": changed_others(jnp.logaddexp)}
+def class_among_the_others(patch: pytest.MonkeyPatch, now: Together, either: Choice) -> None:
+    changed_others(lambda others, eta: either(jnp.logaddexp(others, eta), others))(patch)
+
+
+TOGETHER = Together(class_among_the_others)
 MORE_MUTANTS = {
     "stale eta": stale_eta,
     "no reference": changed_others(lambda others, eta: jnp.log(jnp.expm1(jnp.maximum(others, 1e-3)))),
@@ -169,9 +175,18 @@ def is_found(
     assert alarms(found)
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_mutant_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    is_found(MUTANTS[name], monkeypatch)
+@pytest.mark.parametrize("bug", [0, 1], ids=["no bug", "the class among the others"])
+def test_sweeps_leave_the_joint_distribution_and_a_mutant_does_not(
+    bug: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one program."""
+    overrides = TOGETHER.plant(monkeypatch, bug)
+    with np.errstate(all="ignore"):
+        found = p_values(problem(), 5000, 10, **overrides)
+    if bug:
+        assert alarms(found)
+    else:
+        assert_no_alarm(found)
 
 
 @pytest.mark.slow

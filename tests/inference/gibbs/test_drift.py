@@ -20,6 +20,10 @@ from bayesfm.model import ModelSpec, default_spec
 from tests.inference.gibbs.chains import data_of
 from tests.keys import quick
 
+pytestmark = pytest.mark.usefixtures(
+    "full_optimisation"
+)  # how rounding errors grow is asked of what users run
+
 EPS = np.finfo(np.float32).eps
 RANK = 3
 SWEEPS = (1, 10, 50)

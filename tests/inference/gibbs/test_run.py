@@ -16,6 +16,8 @@ from bayesfm.inference.problem import NUM_PROBES
 from bayesfm.model import default_spec, site_dims
 from tests.inference.test_chains import KEY, OPTIONS, ratings, run
 
+pytestmark = pytest.mark.usefixtures("full_optimisation")  # the engine as users run it
+
 
 @pytest.mark.parametrize(
     ("rank", "expected"), [(0, 0), (1, 1), (8, 8), (9, 5), (16, 8), (17, 6), (20, 7), (32, 8), (64, 8)]

@@ -18,8 +18,6 @@ from bayesfm.model import ModelSpec, numpyro_model
 from bayesfm.priors import HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
 from tests.inference.vi.test_cavi import CASES, one_field, ratings
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 KEY = jax.random.key(0)
 LONG = AscentOptions(max_iterations=2000, tolerance=1e-12, progress=False)
 SHORT = AscentOptions(max_iterations=30, progress=False)

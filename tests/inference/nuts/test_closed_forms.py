@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.nuts.run import nuts
@@ -14,6 +15,8 @@ from bayesfm.priors import Intercept, NormalGamma
 from tests import designs
 from tests.design.strategies import naive_rows
 from tests.statistics import assert_no_alarm, mcse, named, z_test
+
+pytestmark = pytest.mark.usefixtures("full_optimisation")  # long runs
 
 STRONG = 1e4
 """Prior degrees of freedom that hold a precision to 1.4 %: of second order in the posterior of (w0, w)."""

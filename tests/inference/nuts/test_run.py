@@ -26,7 +26,10 @@ KEY = jax.random.key(0)
 STATS = {"lp", "log_likelihood", "train_rmse"}
 STATS |= {"diverging", "n_steps", "tree_depth", "acceptance_rate", "energy", "step_size"}
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.inference.nuts.run.DivergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfm.inference.nuts.run.DivergenceWarning"),
+    pytest.mark.usefixtures("full_optimisation"),  # the engine as users run it
+]
 
 
 def sites() -> dict[str, np.ndarray]:

@@ -19,6 +19,8 @@ from tests.design.strategies import naive_rows
 from tests.inference.stochastic.problems import KEY, PROBLEMS, QUIET, ridge
 from tests.inference.test_agreement import Case
 
+pytestmark = pytest.mark.usefixtures("full_optimisation")  # the engine as users run it
+
 
 def fitted(engine: Any, case: Case, **settings: Any) -> Any:
     return engine(KEY, case.spec, case.design, case.y, **{"options": QUIET, **case.keywords(), **settings})

@@ -32,8 +32,6 @@ from bayesfm.priors import Fixed, HalfT, Intercept
 from tests.designs import DESIGNS
 from tests.statistics import mcse
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 KEY = jax.random.key(0)
 QUIET = AscentOptions(max_iterations=40, tolerance=0.0, progress=False)
 
