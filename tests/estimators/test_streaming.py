@@ -18,8 +18,6 @@ from bayesfm import FMClassifier, FMCount, FMOrdinal, FMRegressor
 from bayesfm.design import DesignEncoder
 from bayesfm.inference.stochastic import Learner, MinibatchOptions
 
-pytestmark = pytest.mark.usefixtures("little_optimisation")
-
 N, BATCH = 384, 32
 
 

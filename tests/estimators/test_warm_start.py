@@ -13,7 +13,6 @@ from bayesfm.estimators.warm_start import last_draws, last_point
 from bayesfm.priors import Fixed
 
 pytestmark = [
-    pytest.mark.usefixtures("little_optimisation"),
     pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
 ]
 
@@ -28,7 +27,7 @@ def table() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def old(little_optimisation: None) -> FMRegressor:
+def old() -> FMRegressor:
     X, y = table()
     early = X["user"] != 5
     return FMRegressor(2, num_warmup=30, num_samples=10, warm_start=True, random_state=0).fit(
