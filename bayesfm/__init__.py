@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         NormalGamma,
         NormalWishart,
     )
+    from bayesfm.similarity import interactions, nearest_features
     from bayesfm.term import fm_dims, fm_term
     from bayesfm.versions import show_versions
 
@@ -113,10 +114,12 @@ __all__ = [
     "fm_dims",
     "fm_term",
     "gibbs",
+    "interactions",
     "iter_dataset",
     "iter_libfm",
     "laplace",
     "load",
+    "nearest_features",
     "nuts",
     "on_device",
     "pareto_k",
@@ -178,6 +181,7 @@ _MODULES = {
         "NormalWishart",
     ),
     "design.on_device": ("on_device",),
+    "similarity": ("interactions", "nearest_features"),
     "term": ("fm_dims", "fm_term"),
     "versions": ("show_versions",),
 }
