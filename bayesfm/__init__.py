@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Poisson,
         StudentT,
     )
+    from bayesfm.maps import feature_map
     from bayesfm.model import ModelSpec, default_spec
     from bayesfm.posterior import load, save
     from bayesfm.predictors import FM
@@ -110,6 +111,7 @@ __all__ = [
     "cavi",
     "default_spec",
     "design_from_matrix",
+    "feature_map",
     "find_map",
     "fm_dims",
     "fm_term",
@@ -168,6 +170,7 @@ _MODULES = {
         "Poisson",
         "StudentT",
     ),
+    "maps": ("feature_map",),
     "model": ("ModelSpec", "default_spec"),
     "posterior": ("load", "save"),
     "predictors": ("FM",),

@@ -200,8 +200,14 @@ def test_errors_help() -> None:
 
 
 def test_close_names_among_many() -> None:
-    known = [f"user={i}" for i in range(20_000)] + ["text=keyboard", "text=keyboards", "keyed"]
+    known = [f"user={i}" for i in range(20_000)] + [
+        "text=keyboard",
+        "text=keyboards",
+        "keyed",
+        "word of the description=tax",
+    ]
     assert close_names("keyboard", known)[0] == "text=keyboard"
     assert close_names("text=keybord", known)[0] == "text=keyboard"
     assert close_names("user=1999", known, n=3)[0] == "user=1999"
+    assert close_names("tax", known)[0] == "word of the description=tax"
     assert close_names("qqqqqqqq", known) == []
