@@ -14,7 +14,7 @@ from bayesfm.plots import plot_feature_map, plot_interactions, plot_loss, plot_r
 from tests.posteriors import rotated, tree_of, words
 
 BASELINE = Path(__file__).parent / "baseline"
-DPI = 56
+DPI = 54
 RENDERING = {
     "font.family": ["DejaVu Sans"],
     "text.hinting": "none",

@@ -209,7 +209,11 @@ def _ellipses(ax: Axes, xy: np.ndarray, covariance: np.ndarray, marks: _Marks, p
             size, axis = np.linalg.eigh(matrix)
             width, height = 2.0 * np.sqrt(np.maximum(size[::-1], 0.0) * quantile)
             angle = float(np.degrees(np.arctan2(axis[1, 1], axis[0, 1])))
-            ax.add_patch(Ellipse(tuple(centre), width, height, angle=angle, color=colour, alpha=0.13, lw=0))
+            for paint in (
+                {"fc": colour, "alpha": 0.09, "lw": 0},
+                {"ec": colour, "alpha": 0.4, "lw": 0.5, "fill": False},
+            ):
+                ax.add_patch(Ellipse(tuple(centre), width, height, angle=angle, **paint))
     ax.autoscale_view()
 
 

@@ -23,6 +23,8 @@ ANGLES = np.deg2rad([0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240])
 LEADER_FROM = 9.0
 """From this distance on a line leads from the point to its label."""
 PADDING = 1.5
+HINTED = 1.1
+"""How much wider a line may come out where its letters are fitted to a coarse grid of pixels."""
 
 
 def label_points(
@@ -63,7 +65,7 @@ def label_points(
     written: list[Annotation | None] = []
     for i, label in enumerate(labels):
         text = _write(ax, label, points[i], fontsize)
-        half = np.array(text.get_window_extent().size) / 2 + PADDING * unit
+        half = (_size(text) / 2 + PADDING) * unit
         offset, radius = _best(places[i], half, rim, taken, places, unit)
         if not label or offset is None:
             text.remove()
@@ -96,6 +98,18 @@ def _write(ax: Axes, label: str, point: Float[np.ndarray, " 2"], fontsize: float
     text.set_in_layout(False)
     text.set_path_effects([withStroke(linewidth=1.6, foreground="white", alpha=0.75)])
     return text
+
+
+def _size(text: Annotation) -> Float[np.ndarray, " 2"]:
+    """Width and height of the words in points, enough at any resolution that the figure may be saved with."""
+    from matplotlib.textpath import TextPath
+
+    lines, size = text.get_text().splitlines(), float(text.get_fontsize())
+    paths = [
+        TextPath((0, 0), line, size=size, prop=text.get_fontproperties()) for line in lines if line.strip()
+    ]
+    width = max((path.get_extents().width for path in paths), default=0.0)
+    return np.array([HINTED * width, 1.2 * size * len(lines)])
 
 
 def _best(
