@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Poisson,
         StudentT,
     )
+    from bayesfm.maps import feature_map
     from bayesfm.model import ModelSpec, default_spec
     from bayesfm.posterior import load, save
     from bayesfm.predictors import FM
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         NormalGamma,
         NormalWishart,
     )
+    from bayesfm.similarity import interactions, nearest_features
     from bayesfm.term import fm_dims, fm_term
     from bayesfm.versions import show_versions
 
@@ -109,14 +111,17 @@ __all__ = [
     "cavi",
     "default_spec",
     "design_from_matrix",
+    "feature_map",
     "find_map",
     "fm_dims",
     "fm_term",
     "gibbs",
+    "interactions",
     "iter_dataset",
     "iter_libfm",
     "laplace",
     "load",
+    "nearest_features",
     "nuts",
     "on_device",
     "pareto_k",
@@ -165,6 +170,7 @@ _MODULES = {
         "Poisson",
         "StudentT",
     ),
+    "maps": ("feature_map",),
     "model": ("ModelSpec", "default_spec"),
     "posterior": ("load", "save"),
     "predictors": ("FM",),
@@ -178,6 +184,7 @@ _MODULES = {
         "NormalWishart",
     ),
     "design.on_device": ("on_device",),
+    "similarity": ("interactions", "nearest_features"),
     "term": ("fm_dims", "fm_term"),
     "versions": ("show_versions",),
 }

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from bayesfm._checks import check_count
+from bayesfm.factors import blocks_of_draws, factors_of, posterior_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["align"]
-
-AT_ONCE = 1 << 24
-"""Numbers of v that are turned at once: 128 MiB in double precision."""
+__all__ = ["align", "align_factors", "split_r_hat"]
 
 
-def align(tree: xr.DataTree, *, refinements: int = 2) -> xr.Dataset:
+def align(model: Any, *, refinements: int = 2, which: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Turn v of every draw by the rotation or reflection that brings it nearest to one pivot (orthogonal Procrustes).
 
     A factorization machine knows v through inner products alone: v R with an orthogonal R is the same function, and
@@ -29,10 +27,12 @@ def align(tree: xr.DataTree, *, refinements: int = 2) -> xr.Dataset:
 
     Parameters
     ----------
-    tree : xarray.DataTree
-        A posterior whose draws of ``v`` have been kept.
+    model : estimator or xarray.DataTree
+        A fitted estimator, or a posterior, whose draws of ``v`` have been kept.
     refinements : int, default=2
         How often the pivot is replaced by the mean.
+    which : mapping, optional
+        For models with several factorization machines the label of one, ``{"class": 2}``.
 
     Returns
     -------
@@ -67,19 +67,36 @@ def align(tree: xr.DataTree, *, refinements: int = 2) -> xr.Dataset:
     import xarray as xr
 
     check_count("refinements", refinements, minimum=0)
-    posterior = tree["posterior"].dataset
-    if "v" not in posterior or posterior.sizes.get("factor", 0) == 0:
-        raise ValueError("align needs the draws of v: fit a model of rank 1 or more, and keep v (keep='all')")
-    v = posterior["v"].transpose("chain", "draw", ..., "feature", "factor")
-    if v.ndim != 4:
-        raise ValueError(f"align takes one v per draw, but v has the dimensions {v.dims}: select one first")
-    R = _rotations(v, refinements)
-    aligned = xr.Dataset({"v": v.copy(data=_turned(v, R))})
+    posterior = posterior_of(model)["posterior"].dataset
+    v, R = align_factors(factors_of(model, which), refinements)
+    aligned = xr.Dataset({"v": v})
     if "mu_v" in posterior:
-        mu = posterior["mu_v"].transpose("chain", "draw", "group", "factor")
+        mu = posterior["mu_v"].sel(dict(which or {})).transpose("chain", "draw", "group", "factor")
         aligned["mu_v"] = mu.copy(data=(mu.to_numpy() @ R).astype(mu.dtype))
-    aligned["r_hat"] = _r_hat(aligned["v"])
+    aligned["r_hat"] = split_r_hat(aligned["v"])
     return aligned.assign_attrs(max_r_hat=float(aligned["r_hat"].max()))
+
+
+def align_factors(
+    v: xr.DataArray, refinements: int = 2
+) -> tuple[xr.DataArray, Float[np.ndarray, "chain draw k k"]]:
+    """The same for v alone, or for some features of it; with the rotation of every draw.
+
+    Parameters
+    ----------
+    v : xarray.DataArray
+        (chain, draw, feature, factor).
+    refinements : int, default=2
+        How often the pivot is replaced by the mean.
+
+    Returns
+    -------
+    v : xarray.DataArray
+        v R of every draw.
+    R : array of shape (chain, draw, k, k)
+    """
+    R = _rotations(v, refinements)
+    return v.copy(data=_turned(v, R)), R
 
 
 def _rotations(v: xr.DataArray, refinements: int) -> Float[np.ndarray, "chain draw k k"]:
@@ -89,9 +106,9 @@ def _rotations(v: xr.DataArray, refinements: int) -> Float[np.ndarray, "chain dr
         R = _nearest(v, pivot)
         pivot = sum(
             np.einsum("dpk,dkl->pl", block, R[c, first : first + len(block)], optimize=True)
-            for c, first, block in _blocks(v)
+            for c, first, block in blocks_of_draws(v)
         ) / (v.sizes["chain"] * v.sizes["draw"])
-    axes = np.linalg.svd(pivot, full_matrices=False)[2].T
+    axes = np.linalg.svd(np.linalg.qr(pivot, mode="r"))[2].T  # k of them, even where features are fewer
     pivot = pivot @ axes
     largest = np.abs(pivot).argmax(axis=0)
     return _nearest(v, pivot * np.where(pivot[largest, np.arange(pivot.shape[1])] < 0, -1.0, 1.0))
@@ -101,7 +118,7 @@ def _nearest(v: xr.DataArray, pivot: Float[np.ndarray, "p k"]) -> Float[np.ndarr
     """argmin over orthogonal R of |v R - pivot|: U W' of the singular value decomposition U D W' of v' pivot."""
     k = v.sizes["factor"]
     R = np.empty((v.sizes["chain"], v.sizes["draw"], k, k))
-    for c, first, block in _blocks(v):
+    for c, first, block in blocks_of_draws(v):
         U, _, Wt = np.linalg.svd(np.einsum("dpk,pl->dkl", block, pivot, optimize=True))
         R[c, first : first + len(block)] = U @ Wt
     return R
@@ -109,20 +126,13 @@ def _nearest(v: xr.DataArray, pivot: Float[np.ndarray, "p k"]) -> Float[np.ndarr
 
 def _turned(v: xr.DataArray, R: Float[np.ndarray, "chain draw k k"]) -> Float[np.ndarray, "chain draw p k"]:
     out = np.empty(v.shape, v.dtype)
-    for c, first, block in _blocks(v):
+    for c, first, block in blocks_of_draws(v):
         out[c, first : first + len(block)] = block @ R[c, first : first + len(block)]
     return out
 
 
-def _blocks(v: xr.DataArray) -> Iterator[tuple[int, int, Float[np.ndarray, "draw p k"]]]:
-    """(chain, first draw, draws in double precision), as many as fit in :data:`AT_ONCE`."""
-    some = max(1, AT_ONCE // max(1, v.sizes["feature"] * v.sizes["factor"]))
-    for c in range(v.sizes["chain"]):
-        for first in range(0, v.sizes["draw"], some):
-            yield c, first, v[c, first : first + some].to_numpy().astype(np.float64)
-
-
-def _r_hat(v: xr.DataArray) -> xr.DataArray:
+def split_r_hat(v: xr.DataArray) -> xr.DataArray:
+    """R-hat of every number of (chain, draw, ...), of halves of the chain if there is one."""
     from arviz_stats import rhat
 
     from bayesfm.diagnostics import halved

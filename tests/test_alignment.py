@@ -70,7 +70,7 @@ def test_one_chain_is_judged_by_its_halves() -> None:
 def test_blocks_of_draws_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     tree, _ = turned_tree(noise=0.2)
     whole = align(tree)[["v", "mu_v"]]
-    monkeypatch.setattr("bayesfm.alignment.AT_ONCE", 7 * 15)
+    monkeypatch.setattr("bayesfm.factors.AT_ONCE", 7 * 15)
     xr.testing.assert_allclose(align(tree)[["v", "mu_v"]], whole, rtol=1e-10)
 
 
