@@ -15,30 +15,22 @@ from bayesfm import native
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
-from bayesfm.inference.problem import Problem, kept_sites, prepare, start_sd
-from bayesfm.inference.start import point_sites
+from bayesfm.inference.problem import kept_sites, prepare
 from bayesfm.inference.stochastic.batches import Batcher, Rows, Totals
 from bayesfm.inference.stochastic.objective import (
     Dense,
     Model,
     Normals,
     Rule,
-    unconstrained,
 )
 from bayesfm.inference.stochastic.optimisers import pack, unpack
 from bayesfm.inference.stochastic.options import MinibatchOptions
 from bayesfm.inference.stochastic.results import draws_of
 from bayesfm.inference.stochastic.scales import given_scales, updated_scales
-from bayesfm.inference.stochastic.start import (
-    SMALL,
-    prior_normals,
-    random_theta,
-    start_table,
-    theta_at,
-)
-from bayesfm.inference.stochastic.steps import State, advance, score_stack
+from bayesfm.inference.stochastic.start import prior_normals, start_state, units
+from bayesfm.inference.stochastic.steps import advance, score_stack
 from bayesfm.likelihoods import Gaussian, GroupwiseGaussian
-from bayesfm.likelihoods.base import Observed, check_row_data
+from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper
 from bayesfm.random import compiled
@@ -150,8 +142,8 @@ class Learner:
         ):
             self._key_noise = compiled(self._key_noise)
         self._started = frozenset(start or ())
-        self.state = self._start(key_start, design, problem, start)
-        self.units = self._units(problem.spread)
+        self.state = start_state(self.rule, problem, design, self._prior()[1], key_start, start)
+        self.units = units(self.rule, self.state, problem.spread if self.options.scale_free else 1.0)
         self.steps = 0
         self._last_loss: float | None = None
 
@@ -159,49 +151,6 @@ class Learner:
     def model(self) -> Model:
         """What steps read and do not change."""
         return Model(self.spec, self._groups, self.hyper_w, self.hyper_v)
-
-    def _start(
-        self, key: Key[Array, ""], design: Design, problem: Problem, start: Mapping[str, Any] | None
-    ) -> State:
-        """At ``start``, or as chains start: w = 0, small random v. Standard deviations: a part of the prior's."""
-        rule, likelihood, dtype, outputs = self.rule, self.spec.likelihood, self.dtype, self.rule.outputs
-        sd = jnp.asarray(start_sd(design, problem.spread, rule.rank), dtype)
-        given = None if start is None else point_sites(start, self.spec, self.num_features, self.centre)
-        theta = random_theta(rule, key, sd, self.num_features) if given is None else theta_at(given)
-        own_sd = SMALL * self._prior()[1] if start is None or "w_sd" not in start else self._start_sd(start)
-        table = start_table(rule, jnp.asarray(theta, dtype), own_sd)
-        own: Any = (problem.y, problem.weight, problem.rows)
-        observed = Observed(*jax.tree.map(lambda a: jnp.asarray(a, dtype), own))
-        params = jax.tree.map(lambda a: jnp.asarray(a, dtype), likelihood.initial(observed))
-        dense: Dense = {"params": unconstrained(likelihood, params)}
-        if self.spec.intercept is not None:
-            w0 = np.full((rule.parts, *outputs), self.spec.intercept.mean)
-            if given is not None:
-                w0[0] = given["w0"]
-            w0[1:] = np.log(SMALL * min(problem.spread, self.spec.intercept.precision**-0.5))
-            dense["w0"] = jnp.asarray(w0, dtype)
-        return State(table, dense, rule.optimiser.init(dense), jnp.zeros((), jnp.int32))
-
-    def _start_sd(self, start: Mapping[str, Any]) -> Float[Array, "p *d"]:
-        """Standard deviations that were given, those of the prior where they are NaN."""
-        names = {name: f"{name}_sd" for name in ("w", "v") if f"{name}_sd" in start}
-        at_prior = {name: np.nan_to_num(np.asarray(start[own]), nan=-1.0) for name, own in names.items()}
-        given = {"w0": np.zeros(self.rule.outputs), **at_prior}
-        sd = theta_at(point_sites(given, self.spec, self.num_features, 0.0))
-        return jnp.where(jnp.asarray(sd) > 0, jnp.asarray(sd, self.dtype), self._prior()[1])
-
-    def _units(self, spread: float) -> tuple[Array, Dense]:
-        """Of w0 and w the spread of eta, of v its root, else one; all one where gradients know the units."""
-        own = np.ones(self.rule.shape)
-        of_w0 = np.ones((self.rule.parts, *self.rule.outputs))
-        if self.options.scale_free:
-            own[0, ..., 0], own[0, ..., 1:], of_w0[0] = spread, spread**0.5, spread
-        dense: Dense = {
-            "params": jax.tree.map(lambda _: jnp.ones((), self.dtype), self.state.dense["params"])
-        }
-        if "w0" in self.state.dense:
-            dense["w0"] = jnp.asarray(of_w0, self.dtype)
-        return jnp.asarray(own.reshape(-1), self.dtype), dense
 
     def _prior(self) -> tuple[Array, Array]:
         """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
