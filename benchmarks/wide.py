@@ -31,7 +31,7 @@ from benchmarks.problems import newsgroups
 
 __all__ = ["main"]
 
-CHUNK, FIELDS, LEVELS = 100_000, 8, 200_000
+CHUNK, FIELDS, LEVELS = 25_000, 8, 200_000
 
 
 def write_stream(folder: Path, rows: int) -> None:

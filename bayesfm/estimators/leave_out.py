@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +18,38 @@ from bayesfm.mixture import FittedModel
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_fitted_data"]
+__all__ = ["check_draws", "check_fitted_data"]
 
 MIN_DRAWS = 25
 """The generalized Pareto distribution is fitted to a fifth of the draws, five at least."""
 
 ROUNDING = 256
 """Of a sum, in eps times its terms: the sampler's running sums were up to 5 off."""
+
+
+def check_draws(tree: xr.DataTree) -> None:
+    """Raise for a point, and warn of an approximation.
+
+    The weights divide the posterior by what a row has told it. Of draws that are too narrow they take away too little:
+    approximations come out better than the posterior itself (``notebooks/02_engines.ipynb``).
+    """
+    from bayesfm.diagnostics import ApproximationWarning, has_chains
+
+    if has_chains(tree):
+        return
+    info = json.loads(tree.attrs["inference"])
+    engine = info["engine"]
+    if info.get("point", False):
+        raise ValueError(
+            f"loo needs draws from the posterior, and inference={engine!r} gives a point: fit with 'gibbs' or "
+            "'nuts', or hold rows out"
+        )
+    warnings.warn(
+        f"loo takes the draws of inference={engine!r} for draws from the posterior, and flatters approximations that "
+        "are too narrow: compare engines by held-out rows, models by loo under 'gibbs' or 'nuts'",
+        ApproximationWarning,
+        skip_file_prefixes=(str(Path(__file__).parents[1]),),
+    )
 
 
 def check_fitted_data(

@@ -186,7 +186,12 @@ class Predictions:
         Raises
         ------
         ValueError
-            If X, y or sample_weight are not those of ``fit``, or there are fewer than 25 draws.
+            If X, y or sample_weight are not those of ``fit``, there are fewer than 25 draws, or the fit is a point.
+
+        Warns
+        -----
+        ApproximationWarning
+            Where draws are from an approximation and not from the posterior.
 
         References
         ----------
@@ -195,11 +200,12 @@ class Predictions:
         """
         from arviz_stats import loo
 
-        from bayesfm.estimators.leave_out import check_fitted_data
+        from bayesfm.estimators.leave_out import check_draws, check_fitted_data
         from bayesfm.posterior import add_log_likelihood
         from bayesfm.predictive import log_likelihood
 
         design, y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
+        check_draws(self.posterior_)
         check_fitted_data(self.posterior_, self.model_, design, y, weight, rows)
         log_lik = log_likelihood(self.model_, design, y, weight, rows)
         self.posterior_ = add_log_likelihood(self.posterior_, log_lik)

@@ -162,3 +162,12 @@ def test_summary_has_no_r_hat() -> None:
 def test_what_is_refused(parameters: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         FMRegressor(2, **parameters).fit(*ratings())
+
+
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution:UserWarning")
+def test_loo_is_for_draws_from_the_posterior() -> None:
+    X, y = ratings()
+    with pytest.raises(ValueError, match="inference='map' gives a point"):
+        fitted("map").loo(X, y)
+    with pytest.warns(ApproximationWarning, match="flatters approximations"):
+        assert np.isfinite(fitted("cavi").loo(X, y).elpd)
