@@ -41,5 +41,9 @@ def show_versions() -> None:
         except PackageNotFoundError:
             found = "not installed"
         print(f"{name:13} {found}")
-    print(f"kernels       {native.isa() or 'not built: the sampler runs on XLA'}")
+    try:
+        kernels = native.isa() or "not built: the sampler runs on XLA"
+    except ImportError as error:
+        kernels = str(error)
+    print(f"kernels       {kernels}")
     print(f"devices       {', '.join(str(d) for d in jax.devices())}")

@@ -441,3 +441,35 @@ def digest() -> str:
     draws = gibbs(jax.random.key(0), default_spec(y, 5), design, y, options=options, kernels="native")
     arrays += [draws.sites[name] for name in sorted(draws.sites)]
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+
+def test_empty_pointers_are_refused() -> None:
+    with pytest.raises(ValueError, match="ptr must hold where things start"):
+        native.summarize(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32), jnp.zeros(0), jnp.zeros((2, 1)))
+
+
+def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    """Where kernels are asked for, and in the report of versions."""
+    (tmp_path / "other.so").write_bytes(b"no library")
+    program = """
+    import bayesfm
+    from bayesfm import native
+    try:
+        native.available()
+    except ImportError as error:
+        print("named" if "other.so cannot be loaded" in str(error) else error)
+    bayesfm.show_versions()
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={
+            **os.environ,
+            "BAYESFM_KERNELS": str(tmp_path / "other.so"),
+            "PYTHONPATH": str(Path(native.__file__).parents[2]),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.startswith("named")
+    assert "unset BAYESFM_KERNELS" in run.stdout

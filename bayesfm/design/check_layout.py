@@ -189,7 +189,7 @@ def _check_indices(name: str, x: np.ndarray, bound: int, length: int | None = No
 def _check_values(name: str, x: np.ndarray, length: int) -> None:
     _check_kind(name, x, np.floating, length)
     if not np.isfinite(x).all():
-        raise _wrong(name, "hold finite numbers", x[~np.isfinite(x)][0])
+        raise _wrong(name, f"hold finite numbers ({x.dtype}: rescale what is larger)", x[~np.isfinite(x)][0])
 
 
 def _check_kind(name: str, x: np.ndarray, kind: type, length: int | None) -> None:

@@ -16,7 +16,7 @@ from scipy import sparse
 __all__ = ["check_colouring", "colour_columns"]
 
 _WORD = 64
-_MAX_WORDS = 16
+_MAX_WORDS = 1024
 _MAX_PALETTE = 1 << 23
 """Words of used colours kept at a time (64 MiB), for all rows together."""
 

@@ -4,6 +4,9 @@ They do what the XLA code of ``inference/gibbs`` does, which stays the reference
 library is built with the package where there is a C++ compiler; without it everything runs on XLA.
 
 Every kernel takes leading batch dimensions: under ``jax.vmap`` one call works off the whole batch.
+
+Kernels check shapes, and trust indices: these live on the device, and are looked at once, on the host, by
+``design.build_layout``. Pointers, rows, codes and groups that do not come from there can end the process.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ THREEFRY = "bayesfm-threefry"
 """Name of the kind of keys whose numbers come from the kernels; see ``bayesfm.random.compiled``."""
 
 ISAS = ("baseline", "avx2", "avx512")
+_SUFFIXES = (".so", ".dylib", ".dll")
 _SUFFIX = {"float32": "f32", "float64": "f64", "uint32": "u32"}
 _KEYS = ("bits", "keys")
 _DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
@@ -65,10 +69,22 @@ def _library() -> ctypes.CDLL | None:
     The environment variable BAYESFM_KERNELS names another library to be loaded instead: see ``make sanitize``.
     """
     named = os.environ.get("BAYESFM_KERNELS")
-    found = [Path(named)] if named else sorted(Path(__file__).parent.glob("libbayesfm_kernels.*"))
+    beside = (Path(__file__).parent / f"libbayesfm_kernels{suffix}" for suffix in _SUFFIXES)
+    found = [Path(named)] if named else [path for path in beside if path.exists()]
     if not found:
         return None
-    library = ctypes.CDLL(str(found[0]))
+    try:
+        library = _loaded(found[0])
+    except (OSError, AttributeError) as error:
+        raise ImportError(
+            f"the compiled kernels in {found[0]} cannot be loaded ({error}): install the package anew"
+            + (", or unset BAYESFM_KERNELS" if named else "")
+        ) from error
+    return library
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
     names = [f"bayesfm_{function}_{suffix}" for function in _FUNCTIONS for suffix in ("f32", "f64")]
     names += [f"bayesfm_{single}_f32" for single in (*_DRAWS, *_SUMS)]
     for name in (*names, *(f"bayesfm_{function}_u32" for function in _KEYS)):
@@ -198,6 +214,7 @@ def update_field(
     Feature j owns the data rows ``row[ptr[j]:ptr[j + 1]]`` and has the prior of ``group[j]`` (never decreasing);
     ``tables`` and ``codes`` lead from there to the factors of the other units (:func:`as_table`).
     """
+    _check_pointers(ptr)
     shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), jax.ShapeDtypeStruct(r.shape, r.dtype))
     call = _call("field", theta.dtype, shapes)
     new, moved = call(ptr, row, omega, r, group, precision, mean, noise, theta, *_alternating(tables, codes))
@@ -217,6 +234,7 @@ def row_information(
 
     Arguments as in :func:`update_field`; h = (1, q) has K entries.
     """
+    _check_pointers(ptr)
     shape = jax.ShapeDtypeStruct((ptr.shape[0] - 1, K * (K + 3) // 2), r.dtype)
     return _call("information", r.dtype, shape)(ptr, row, omega, r, *_alternating(tables, codes))
 
@@ -238,6 +256,7 @@ def update_table(
     Feature j has the entries ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``; ``information`` is that of
     :func:`row_information`, ``Q`` that of the block's own rows. See ``src/table.cc``.
     """
+    _check_pointers(ptr)
     moved = jax.ShapeDtypeStruct((theta.shape[0], information.shape[0]), theta.dtype)
     shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), moved)
     call = _call("table", theta.dtype, shapes)
@@ -254,6 +273,7 @@ def move_residual(
     codes: list[Int[Array, " rows"]],
 ) -> Float[Array, " n_pad"]:
     """r - <h, moved> for the data rows of every block row. Arguments as in :func:`update_field`."""
+    _check_pointers(ptr)
     call = _call("move", r.dtype, jax.ShapeDtypeStruct(r.shape, r.dtype))
     return call(ptr, row, r, moved, *_alternating(tables, codes))
 
@@ -277,6 +297,7 @@ def update_columns(
     Column j has the entries ``ptr[j]:ptr[j + 1]`` of ``row`` and ``value``; columns of one run, which ends before
     column ``ends[i]``, share no row. ``Q`` holds the factors of everything in a row.
     """
+    _check_pointers(ptr)
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (theta, r, Q))
     call = _call("columns", theta.dtype, shapes)
     new, r, Q = call(ptr, row, value, ends, omega, r, Q, group, precision, mean, noise, theta)
@@ -290,6 +311,7 @@ def summarize(
     theta: Float[Array, "K p"],
 ) -> tuple[Float[Array, " m"], Float[Array, "m stride"]]:
     """Summaries (E, Q) of the rows of a sparse matrix, Q as a table; row n has the entries ``ptr[n]:ptr[n + 1]``."""
+    _check_pointers(ptr)
     v, m = as_table(theta[1:]), ptr.shape[0] - 1
     shapes = (jax.ShapeDtypeStruct((m,), theta.dtype), jax.ShapeDtypeStruct((m, v.shape[1]), theta.dtype))
     E, Q = _call("summaries", theta.dtype, shapes)(ptr, feature, value, theta[0], v)
@@ -318,6 +340,11 @@ def group_moments(
     shape = jax.ShapeDtypeStruct((theta.shape[0], num_groups), theta.dtype)
     mean, scatter = _call("moments", theta.dtype, (shape, shape))(theta, group)
     return mean, scatter
+
+
+def _check_pointers(ptr: Int[Array, " _"]) -> None:
+    if ptr.shape[-1] < 1:
+        raise ValueError("ptr must hold where things start and where the last one ends, got an empty array")
 
 
 def _alternating(tables: list[Array], codes: list[Array]) -> list[Array]:

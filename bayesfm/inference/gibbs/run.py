@@ -185,7 +185,7 @@ def _use_native(choice: str, spec: ModelSpec) -> bool:
     if jax.default_backend() != "cpu":
         reason = "JAX runs on another device"
     elif not native.available():
-        reason = "the package was built without a C++ compiler"
+        reason = "the package was installed without them (there was no C++ compiler, or the library is gone)"
     elif spec.prior_v.full:
         reason = (
             f"they take a diagonal prior precision, and that of {type(spec.prior_v).__name__} is a matrix"
