@@ -64,7 +64,7 @@ def nuts(
     >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
     >>> y = np.array([1.0, 2.0, 4.0, 5.0])
     >>> options = ChainOptions(num_warmup=100, num_samples=20, progress=False)
-    >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.95)
+    >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.99)
     >>> draws.stats["lp"].shape
     (2, 20)
     """

@@ -71,6 +71,7 @@ def test_parameters_survive_clone() -> None:
             "checkpoint": "folder",
             "resume": True,
             "draws_on_disk": True,
+            "warm_start": True,
             "random_state": 6,
         },
     }
