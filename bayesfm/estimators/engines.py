@@ -164,8 +164,9 @@ def _minibatches(
         settings.setdefault("update_scales", True)
     statistics = settings.pop("statistics", len(y) * num_samples <= STATISTICS_ROWS)
     learned = learn(key, spec, design, y, **_learner_options(estimator, settings), held_out=held_out)
+    draws = learned.draws(num_samples, kept, statistics)
     estimator._learner = learned.learner
-    return learned.draws(num_samples, kept, statistics)
+    return draws
 
 
 def _learner_options(estimator: FactorizationMachine, settings: dict[str, Any]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class PartialFit:
         """Of labels the codes, those that are named in ``classes`` known beforehand."""
         if classes is None:
             return self._as_response(y, reset=True)
-        if not hasattr(type(self), "predict_proba"):
+        if not hasattr(self, "_declare_classes"):
             raise ValueError(
                 f"classes are for estimators of labels, and {type(self).__name__} has none: leave it out"
             )

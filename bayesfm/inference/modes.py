@@ -69,7 +69,7 @@ def find_map(
         the names of their sites, all of them.
     scale_iterations : int, default=100
         Mean-field iterations at most that estimate scales and the parameters of the likelihood: most of the time of a
-        mode. A quarter of them gives a slightly worse mode in a third of the time (docs/engines.md).
+        mode. A quarter of them gives a slightly worse mode in about half the time (docs/engines.md).
     shrinkage : float, "validation" or "auto"
         Factor of the prior precision of v. A mode takes the factors of all others at their word, where a posterior mean
         knows how uncertain they are, and fits too closely with the scales of the posterior. "validation" tries 1, 1.5,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from bayesfm.plots.style import COLOURS, figure_of, new_figure
+from bayesfm.plots.style import COLOURS, draw_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,12 +49,7 @@ def plot_calibration(
         If shapes do not match, or probabilities are not symmetric.
     """
     nominal, observed = coverage(y, predicted, probs)
-    if ax is not None:
-        draw_calibration(ax, nominal, observed, len(y))
-        return figure_of(ax)
-    with new_figure(4.6, 4.6) as figure:
-        draw_calibration(figure.subplots(), nominal, observed, len(y))
-    return figure
+    return draw_on(ax, (4.6, 4.6), lambda ax: draw_calibration(ax, nominal, observed, len(y)))
 
 
 def coverage(y: Any, predicted: Any, probs: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:

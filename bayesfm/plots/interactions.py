@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesfm.plots.style import COLOURS, GREY, figure_of, new_figure
+from bayesfm.plots.style import COLOURS, GREY, draw_on
 from bayesfm.similarity import interactions
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ def plot_interactions(model: Any, *, ax: Axes | None = None, **options: Any) -> 
     if made and options:
         raise TypeError(f"the table is made already: give {', '.join(options)} to interactions()")
     table = model if made else interactions(model, **options)
-    if ax is not None:
-        _forest(ax, table)
-        return figure_of(ax)
-    with new_figure(6.6, 1.1 + 0.21 * len(table)) as figure:
-        _forest(figure.subplots(), table)
-    return figure
+    return draw_on(ax, (6.6, 1.1 + 0.21 * len(table)), lambda ax: _forest(ax, table))
 
 
 def _forest(ax: Axes, table: pd.DataFrame) -> None:

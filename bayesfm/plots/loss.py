@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesfm.plots.style import COLOURS, GREY, figure_of, new_figure, remark
+from bayesfm.plots.style import COLOURS, GREY, draw_on, remark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +43,7 @@ def plot_loss(model: Any, *, ax: Axes | None = None) -> Figure:
         If its engine draws from the posterior, which has no loss, or did not record one.
     """
     loss = _history(model)
-    if ax is not None:
-        _draw(ax, model.fit_info_, loss)
-        return figure_of(ax)
-    with new_figure(5.6, 3.4) as figure:
-        _draw(figure.subplots(), model.fit_info_, loss)
-    return figure
+    return draw_on(ax, (5.6, 3.4), lambda ax: _draw(ax, model.fit_info_, loss))
 
 
 def _history(model: Any) -> np.ndarray:

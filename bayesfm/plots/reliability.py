@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from bayesfm._checks import check_choice, check_count, check_probability
-from bayesfm.plots.style import COLOURS, GREY, figure_of, new_figure
+from bayesfm.plots.style import COLOURS, GREY, draw_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,12 +66,7 @@ def plot_reliability(
     check_choice("strategy", strategy, ("quantile", "uniform"))
     of = _bins(p, check_count("bins", bins, minimum=1), strategy)
     prob = check_probability("prob", prob)
-    if ax is not None:
-        _reliability(ax, happened, p, of, prob)
-        return figure_of(ax)
-    with new_figure(4.6, 4.8) as figure:
-        _reliability(figure.subplots(), happened, p, of, prob)
-    return figure
+    return draw_on(ax, (4.6, 4.8), lambda ax: _reliability(ax, happened, p, of, prob))
 
 
 def _checked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "GREY", "STYLE", "figure_of", "new_figure", "remark"]
+__all__ = ["COLOURS", "GREY", "STYLE", "draw_on", "figure_of", "new_figure", "remark"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of chains and categories; distinguishable by everybody (Okabe & Ito)."""
@@ -41,6 +41,16 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         figure = plt.figure(figsize=(width, height), layout="constrained")
         plt.close(figure)
         yield figure
+
+
+def draw_on(ax: Axes | None, size: tuple[float, float], draw: Callable[[Axes], None]) -> Figure:
+    """Draw into given axes, or those of a new figure; the figure."""
+    if ax is not None:
+        draw(ax)
+        return figure_of(ax)
+    with new_figure(*size) as figure:
+        draw(figure.subplots())
+    return figure
 
 
 def figure_of(ax: Axes) -> Figure:

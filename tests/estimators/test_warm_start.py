@@ -83,7 +83,7 @@ def test_every_engine_goes_on(inference: str) -> None:
         assert FMRegressor(2, random_state=0, **own).fit(X, y).score(X, y) < 0.6
 
 
-def test_two_fits_are_one_longer_fit_in_law_not_in_numbers(old: FMRegressor) -> None:
+def test_without_it_a_fit_starts_anew() -> None:
     """Without warm_start, or on a fresh estimator, a fit starts anew and is what it always was."""
     X, y = table()
     fresh, warm = (
