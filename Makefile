@@ -13,11 +13,12 @@ EXTRAS_demo := demo
 EXTRAS_test := test
 EXTRAS_lint := test,dev
 EXTRAS_bench := bench
+EXTRAS_notebooks := test,bench,demo
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow sbc sanitize lint format bench clean
+.PHONY: help demo test test-slow sbc sanitize lint format notebooks bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,9 @@ lint: $(STAMPS)/lint  ## ruff, mypy and the import contracts
 format: $(STAMPS)/lint  ## apply ruff's safe fixes and its formatting
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+notebooks: $(STAMPS)/notebooks  ## run the notebooks in full and store what they show; ARGS="01_ratings"
+	$(PY) scripts/run_notebooks.py $(ARGS)
 
 bench: $(STAMPS)/bench  ## install and run the benchmarks
 	$(PY) -m benchmarks $(ARGS)

@@ -1,39 +1,54 @@
-"""The notebooks run from top to bottom, with fewer draws."""
+"""The notebooks run from top to bottom, on a slice of their data and with fewer draws."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-SMALL = "NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 20, 20, 2"
-WITH_NUTS = "NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 60, 60, 2"
-"""Its steps have to fit before draws differ."""
+FOLDER = Path(__file__).parents[1] / "notebooks"
+CHAINS = "NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 20, 20, 2"
 
 
-LAST_WORDS = {"01_ratings": "same predictions: True", "02_engines": "elpd_diff", "03_ordinal_ratings": "elpd"}
-"""What the last cell has to print."""
+class Small(NamedTuple):
+    """What stands for the cell tagged "parameters", what the last cell has to print, and the data file it needs."""
+
+    parameters: str
+    last_words: str
+    data: str | None = None
+    slow: bool = True
 
 
-def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == [f"{name}.ipynb" for name in LAST_WORDS]
+NOTEBOOKS = {
+    "01_ratings": Small(CHAINS, "same predictions: True", slow=False),
+    # Steps of NUTS have to fit before draws differ.
+    "02_engines": Small("NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 60, 60, 2", "elpd_diff"),
+    "07_ordinal_ratings": Small(CHAINS, "elpd"),
+}
+
+
+def test_all_notebooks_are_run() -> None:
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(NOTEBOOKS)
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "01_ratings"), id=path.stem)
-        for path in NOTEBOOKS
-    ],
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * small.slow) for name, small in NOTEBOOKS.items()]
 )
-def test_runs(path: Path, tmp_path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+def test_runs(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = NOTEBOOKS[name]
+    if small.data is not None:
+        data_file: Callable[[str], Path] = request.getfixturevalue("data_file")
+        monkeypatch.setenv("BAYESFM_DATA_HOME", str(data_file(small.data).parent))
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(parameters) == 1
-    parameters[0].source = WITH_NUTS if path.stem == "02_engines" else SMALL
+    parameters[0].source = small.parameters
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
-    assert LAST_WORDS[path.stem] in str(last.outputs)
+    assert small.last_words in str(last.outputs)
