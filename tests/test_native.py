@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from scipy.special import erfinv
 
 from bayesfm import native
 from bayesfm.design import Block, Design
+from bayesfm.inference import chains
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import default_spec
@@ -392,27 +394,35 @@ def test_a_batch_of_layouts_is_refused() -> None:
         )
 
 
-def test_the_number_of_threads_does_not_show() -> None:
-    """One, two and four threads, in processes of their own, as XLA sizes its pool when it starts."""
-    program = """
-    from tests.test_native import digest, num_threads
-    print(digest(), num_threads())
+def test_the_number_of_threads_does_not_show(tmp_path: Path) -> None:
+    """One, two and four threads, in processes of their own, as XLA sizes its pool when it starts.
+
+    A run stopped under one thread and resumed under four is the run that was not stopped.
+    """
+    folder = str(tmp_path / "run")
+    kernels, whole = on_threads(2, "run_digest()")
+    assert on_threads(1, f"run_digest({folder!r}, stop=3)")[0] == kernels
+    assert on_threads(4, f"run_digest({folder!r}, resume=True)") == (kernels, whole)
+
+
+def on_threads(threads: int, call: str) -> tuple[str, str]:
+    """Hash of the kernels alone, and what a function of this module returns, in a process with a pool of that size."""
+    program = f"""
+    from tests.test_native import kernels_digest, num_threads, run_digest
+    print(kernels_digest(), {call}, num_threads())
     """
     root = Path(__file__).parents[1]
-    digests = set()
-    for threads in (1, 2, 4):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)],
-            env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", "NPROC": str(threads)},
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found, running = done.stdout.split()
-        assert int(running) == (threads if TASKS.exists() else 0)
-        digests.add(found)
-    assert len(digests) == 1
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", "NPROC": str(threads)},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kernels, found, running = done.stdout.split()
+    assert int(running) == (threads if TASKS.exists() else 0)
+    return kernels, found
 
 
 TASKS = Path("/proc/self/task")
@@ -423,9 +433,13 @@ def num_threads() -> int:
     return sum("XLAEigen" in (task / "comm").read_text() for task in TASKS.glob("*"))
 
 
-def digest() -> str:
-    """Hash of draws that are large enough for several parts: a field, long runs of columns, whole sweeps."""
-    arrays = [*run_field(field_case(9, 1, np.float32, m=3000, n=40_000))]
+def kernels_digest() -> str:
+    """Hash of a field that is large enough for several parts."""
+    return digest(run_field(field_case(9, 1, np.float32, m=3000, n=40_000)))
+
+
+def run_digest(checkpoint: str | None = None, stop: int | None = None, resume: bool = False) -> str:
+    """Hash of whole sweeps over a field, long runs of columns and a relation block; stopped after ``stop`` sweeps."""
     rng = np.random.default_rng(0)
     n = 30_000
     x = sparse.random_array((n, 40), density=0.3, rng=rng).tocsr()
@@ -436,16 +450,50 @@ def digest() -> str:
             Block.create("side", rng.normal(size=(50, 6)), rng.integers(0, 50, n)),
         )
     )
-    options = ChainOptions(num_warmup=2, num_samples=3, num_chains=1, progress=False)
+    chains.PIECE_SECONDS = 0.0  # in a process of its own: after every sweep there is a checkpoint
+    options = ChainOptions(
+        num_warmup=2,
+        num_samples=3,
+        num_chains=1,
+        progress=False,
+        checkpoint=checkpoint,
+        resume=resume,
+        callback=None if stop is None else lambda progress: progress.sweep >= stop,
+    )
     y = rng.normal(size=n)
     draws = gibbs(jax.random.key(0), default_spec(y, 5), design, y, options=options, kernels="native")
-    arrays += [draws.sites[name] for name in sorted(draws.sites)]
+    return digest(draws.sites[name] for name in sorted(draws.sites))
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
-def test_empty_pointers_are_refused() -> None:
+def test_empty_pointers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python; and by every kernel, where lengths of features would follow from theirs."""
+    none, x = jnp.zeros(0, jnp.int32), jnp.zeros(0)
     with pytest.raises(ValueError, match="ptr must hold where things start"):
-        native.summarize(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32), jnp.zeros(0), jnp.zeros((2, 1)))
+        native.summarize(none, none, x, jnp.zeros((2, 1)))
+    monkeypatch.setattr(native, "_check_pointers", lambda ptr: None)
+    rows, table, features = jnp.zeros(4), jnp.zeros((4, 4)), jnp.zeros((2, 3))
+    near = none, none, rows, rows
+    rest = jnp.zeros(3, jnp.int32), *[jnp.zeros((2, 1))] * 2, features, features
+    calls: dict[str, tuple] = {
+        "update_field": (*near, *rest, [table], [none]),
+        "update_table": (none, none, x, jnp.zeros((3, 5)), jnp.zeros((1, 3)), *rest),
+        "update_columns": (none, none, x, jnp.asarray([3]), rows, rows, table, *rest),
+        "move_residual": (none, none, rows, features, [table], [none]),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(jax.errors.JaxRuntimeError, match="ptr must hold where things start"):
+            jax.block_until_ready(inspect.unwrap(getattr(native, name))(*arguments))
+
+
+def test_other_types_and_sums_are_refused() -> None:
+    with pytest.raises(TypeError, match="compute in float32 or float64, got float16"):
+        native.group_moments(jnp.zeros((2, 3), jnp.float16), jnp.zeros(3, jnp.int32), 1)
+    with pytest.raises(ValueError, match="terms must be one of counts, ordinal, student_t, got 'hinge'"):
+        native.row_sums("hinge", *[jnp.zeros(3)] * 3, jnp.zeros(1))
 
 
 def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -53,9 +53,13 @@ def packed(x: Information) -> np.ndarray:
 
 def naive_table(
     x: Information, X: sparse.csc_array, Q: np.ndarray, prior: dict[str, np.ndarray], theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Feature after feature: a draw given all others, and how far the summaries (E, Q) of the block rows have moved."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Feature after feature: a draw given all others, and how far the summaries (E, Q) of the block rows have moved.
+
+    And the largest condition number of a precision matrix.
+    """
     K, p = theta.shape
+    condition = 1.0
     theta, Q, moved = theta.copy(), Q.copy(), np.zeros((K, Q.shape[1]))
     for j in range(p):
         own = slice(X.indptr[j], X.indptr[j + 1])
@@ -70,6 +74,7 @@ def naive_table(
             derivatives.append(A)
             precision = precision + A.T @ x.G[n] @ A
             b = b + A.T @ (x.g[n] - x.G[n] @ moved[:, n]) + A.T @ x.G[n] @ A @ theta[:, j]
+        condition = max(condition, float(np.linalg.cond(precision)))
         L = np.linalg.cholesky(precision)
         new = np.linalg.solve(L.T, np.linalg.solve(L, b) + prior["noise"][:, j])
         for n, A in zip(rows, derivatives, strict=True):
@@ -77,21 +82,28 @@ def naive_table(
             moved[:, n] += change
             Q[:, n] += change[1:]
         theta[:, j] = new
-    return theta, moved
+    return theta, moved, condition
 
 
+def tolerance(dtype: str, condition: float) -> float:
+    """Of the largest number: 1e-10, and in float32 rounding, of sums and times the condition of the worst P."""
+    return 1e-10 if dtype == "float64" else float(np.finfo(np.float32).eps) * max(10.0, condition)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("num_tables", [1, 3])
 @pytest.mark.parametrize("K", [1, 2, 5, 9, 16, 17, 33, 65])
-def test_a_sweep_over_a_table(K: int, num_tables: int, isa: str) -> None:
-    """Information of block rows, draws of their features, and residuals after it, in float64."""
+def test_a_sweep_over_a_table(K: int, num_tables: int, dtype: str, isa: str) -> None:
+    """Information of block rows, draws of their features, and residuals after it."""
     rng = np.random.default_rng(K)
-    with jax.enable_x64(True):
-        c = field_case(K, num_tables, np.float64)
-        ptr, row, omega, r = (jnp.asarray(x) for x in (c.ptr, c.row, c.omega, c.r))
+    with jax.enable_x64():
+        c = field_case(K, num_tables, np.dtype(dtype).type)
+        near = [jnp.asarray(x) for x in (c.ptr, c.row)]
+        omega, r = jnp.asarray(c.omega), jnp.asarray(c.r)
         others = [jnp.asarray(t) for t in c.tables], [jnp.asarray(code) for code in c.codes]
         naive = naive_information(c, K)
-        information = native.row_information(ptr, row, omega, r, K, *others)
-        close(information, packed(naive))
+        information = native.row_information(*near, omega, r, K, *others)
+        close(information, packed(naive), tolerance(dtype, 1.0))
 
         m = len(c.ptr) - 1
         X = sparse.csc_array(sparse.random_array((m, P_COLUMNS), density=0.3, rng=rng))
@@ -104,20 +116,25 @@ def test_a_sweep_over_a_table(K: int, num_tables: int, isa: str) -> None:
             "mean": rng.normal(size=(K, 3)),
             "noise": rng.normal(size=(K, P_COLUMNS)),
         }
-        matrix = (jnp.asarray(x) for x in (X.indptr.astype(np.int32), X.indices.astype(np.int32), X.data))
-        new, moved = native.update_table(
-            *matrix, information, jnp.asarray(Q), *map(jnp.asarray, prior.values()), jnp.asarray(theta)
-        )
-        expected, expected_moved = naive_table(naive, X, Q, prior, theta)
-        close(new, expected)
-        close(moved, expected_moved)
+        values = [jnp.asarray(x, dtype) for x in (X.data, packed(naive), Q, *list(prior.values())[1:], theta)]
+        group = jnp.asarray(prior["group"])
+        ptr, row = (jnp.asarray(x.astype(np.int32)) for x in (X.indptr, X.indices))
+        new, moved = native.update_table(ptr, row, *values[:3], group, *values[3:])
+        expected, expected_moved, condition = naive_table(naive, X, Q, prior, theta)
+        close(new, expected, tolerance(dtype, condition))
+        close(moved, expected_moved, tolerance(dtype, condition))
 
-        after = c.r.copy()
+        after = c.r.astype(float)
         for j, (rows, h) in enumerate(naive.h):
             after[rows] -= h @ expected_moved[:, j]
-        close(native.move_residual(ptr, row, r, jnp.asarray(expected_moved), *others), after)
+        close(
+            native.move_residual(*near, r, jnp.asarray(expected_moved, dtype), *others),
+            after,
+            tolerance(dtype, 1.0),
+        )
+        assert new.dtype == moved.dtype == dtype
 
 
-def close(found: jax.Array, expected: np.ndarray) -> None:
-    """To ten digits of the largest."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+def close(found: jax.Array, expected: np.ndarray, tolerance: float) -> None:
+    """Relative to the largest."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())

@@ -190,6 +190,8 @@ def row_sums(
     In float32, added up in float64: the sum comes as two numbers, the second one what the first has rounded off. Rows
     of weight zero count for nothing. See ``src/row_sums.h``.
     """
+    if terms not in _SUMS:
+        raise ValueError(f"terms must be one of {', '.join(_SUMS)}, got {terms!r}")
     d = at.shape[0]
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2,), (d,), (d, d)))
     value, gradient, hessian = _call(terms, at.dtype, shapes)(y, weight, eta, at)
@@ -354,6 +356,7 @@ def _alternating(tables: list[Array], codes: list[Array]) -> list[Array]:
 def _call(function: str, dtype: Any, shapes: Any) -> Callable[..., Any]:
     if not available():
         raise RuntimeError("bayesfm was built without its compiled kernels")
-    return jax.ffi.ffi_call(
-        f"bayesfm_{function}_{_SUFFIX[str(np.dtype(dtype))]}", shapes, vmap_method="expand_dims"
-    )
+    suffix = _SUFFIX.get(str(np.dtype(dtype)))
+    if suffix is None:
+        raise TypeError(f"the compiled kernels compute in float32 or float64, got {np.dtype(dtype)}")
+    return jax.ffi.ffi_call(f"bayesfm_{function}_{suffix}", shapes, vmap_method="expand_dims")

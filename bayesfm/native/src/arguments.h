@@ -79,6 +79,13 @@ class Arguments {
     return read<const T>(*x, name, dims);
   }
 
+  // Where things start and where the last one ends. Of an empty array kAny things would follow, of any shape.
+  Batched<const int32_t> pointers(size_t i) {
+    const auto ptr = in<int32_t>(i, "ptr", {kAny});
+    expect(ptr.dim(0) >= 1, "ptr must hold where things start and where the last one ends, and is empty");
+    return ptr;
+  }
+
   template <class T>
   Batched<T> out(size_t i, const std::string& name, const std::vector<int64_t>& dims) {
     auto x = rets_.get<xla::ffi::AnyBuffer>(i);

@@ -50,7 +50,7 @@ struct Pointers {
 template <class T>
 ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const auto row = a.in<int32_t>(1, "row", {kAny});
   const auto omega = a.in<T>(2, "omega", {kAny});
   const auto r = a.in<T>(3, "r", {omega.dim(0)});
@@ -84,7 +84,7 @@ ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
 template <class T>
 ffi::Error information(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const auto row = a.in<int32_t>(1, "row", {kAny});
   const auto omega = a.in<T>(2, "omega", {kAny});
   const auto r = a.in<T>(3, "r", {omega.dim(0)});
@@ -107,7 +107,7 @@ ffi::Error information(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remai
 template <class T>
 ffi::Error move(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const auto row = a.in<int32_t>(1, "row", {kAny});
   const auto r = a.in<T>(2, "r", {kAny});
   const int64_t m = ptr.dim(0) - 1;
@@ -129,7 +129,7 @@ ffi::Error move(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
 template <class T>
 ffi::Error table(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const int64_t p = ptr.dim(0) - 1;
   const auto row = a.in<int32_t>(1, "row", {kAny});
   const auto value = a.in<T>(2, "value", {row.dim(0)});
@@ -215,7 +215,7 @@ void draw_runs(ffi::ThreadPool pool, UpdateColumns<T> update, const Columns<T>& 
 template <class T>
 ffi::Error columns(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const int64_t p = ptr.dim(0) - 1;
   const auto row = a.in<int32_t>(1, "row", {kAny});
   const auto value = a.in<T>(2, "value", {row.dim(0)});
@@ -251,7 +251,7 @@ ffi::Error columns(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
 template <class T>
 ffi::Error summaries(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.in<int32_t>(0, "ptr", {kAny});
+  const auto ptr = a.pointers(0);
   const int64_t n = ptr.dim(0) - 1;
   const auto feature = a.in<int32_t>(1, "feature", {kAny});
   const auto value = a.in<T>(2, "value", {feature.dim(0)});

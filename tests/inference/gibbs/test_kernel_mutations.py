@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,19 +20,16 @@ from bayesfm import native
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "bayesfm" / "native" / "src"
-KERNELS = ("columns", "field", "moments", "normal", "polya_gamma", "rows", "table", "truncated")
-READERS = {"counter.h": ["normal"]}
-"""Sources to be compiled again after a header has changed; of other headers columns, field and table."""
+PARTS = sorted(path.stem for path in SOURCES.glob("*.cc"))
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-O1", "-std=c++20", "-fPIC", "-Wno-psabi", "-ffp-contract=fast", "-fno-math-errno"]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not native.available() or shutil.which(COMPILER) is None,
-        reason="needs the kernels and a C++ compiler",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not native.available() or shutil.which(COMPILER) is None, reason="needs the kernels and a C++ compiler"
+)
+
+QUICK = "columns: factors of the rows stale"
+"""Shows in every run that this still works; the others are slow tests."""
 
 
 class Mutant(NamedTuple):
@@ -113,7 +111,7 @@ MUTANTS = {
 def compiled(source: Path, into: Path) -> Path:
     """Object file of one source."""
     out = into / f"{source.stem}.o"
-    options = ["-DISA=baseline", "-DVECTOR_BYTES=16"] if source.stem in KERNELS else []
+    options = ["-DISA=baseline", "-DVECTOR_BYTES=16"] if source.stem != "ffi" else []
     include = ["-isystem", jax.ffi.include_dir()]
     subprocess.run([COMPILER, *FLAGS, *options, *include, "-c", str(source), "-o", str(out)], check=True)
     return out
@@ -123,7 +121,27 @@ def compiled(source: Path, into: Path) -> Path:
 def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sources as they are, compiled."""
     into = tmp_path_factory.mktemp("objects")
-    return {name: compiled(SOURCES / f"{name}.cc", into) for name in (*KERNELS, "ffi")}
+    with ThreadPoolExecutor(2) as pool:
+        return dict(
+            zip(PARTS, pool.map(lambda part: compiled(SOURCES / f"{part}.cc", into), PARTS), strict=True)
+        )
+
+
+def read_by(file: str) -> set[str]:
+    """Parts that have to be compiled again when a source or a header has changed."""
+    found = {file}
+    for _ in range(len(list(SOURCES.iterdir()))):
+        found |= {
+            path.name
+            for path in SOURCES.iterdir()
+            if any(f'#include "{name}"' in path.read_text() for name in found)
+        }
+    return {Path(name).stem for name in found if name.endswith(".cc")}
+
+
+def test_headers_lead_to_all_their_readers() -> None:
+    assert read_by("table.cc") == {"table"}
+    assert {"columns", "field"} <= read_by("lanes.h") <= read_by("gram.h") <= read_by("vector.h")
 
 
 def alarms_with(library_parts: list[Path], into: Path, kind: str, num_chains: int) -> int:
@@ -147,7 +165,9 @@ print("alarms:", len(alarms(joint.p_values(problem, {num_chains}, 10))))
     return int(done.stdout.rsplit("alarms:", 1)[1])
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in MUTANTS]
+)
 def test_mutant_is_found(name: str, objects: dict[str, Path], tmp_path: Path) -> None:
     mutant = MUTANTS[name]
     changed = tmp_path / "src"
@@ -155,12 +175,13 @@ def test_mutant_is_found(name: str, objects: dict[str, Path], tmp_path: Path) ->
     text = (changed / mutant.file).read_text()
     assert mutant.old in text
     (changed / mutant.file).write_text(text.replace(mutant.old, mutant.new))
-    stem = Path(mutant.file).stem
-    again = [stem] if stem in KERNELS else READERS.get(mutant.file, ["columns", "field", "table"])
-    parts = objects | {part: compiled(changed / f"{part}.cc", tmp_path) for part in again}
+    parts = objects | {
+        part: compiled(changed / f"{part}.cc", tmp_path) for part in sorted(read_by(mutant.file))
+    }
     assert alarms_with(list(parts.values()), tmp_path, mutant.kind, mutant.num_chains) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fields", "rows", "table"])
 def test_without_a_mutant_there_is_no_alarm(kind: str, objects: dict[str, Path], tmp_path: Path) -> None:
     assert alarms_with(list(objects.values()), tmp_path, kind, 10_000) == 0

@@ -55,7 +55,12 @@ class Case(NamedTuple):
 
 
 def make_case(kind: str, rank: int, tile: int = 1 << 17, max_fields: int = 4, native: bool = False) -> Case:
-    design = designs.make(kind)
+    return case_of(designs.make(kind), rank, tile, max_fields, native)
+
+
+def case_of(
+    design: Design, rank: int, tile: int = 1 << 17, max_fields: int = 4, native: bool = False
+) -> Case:
     rng = np.random.default_rng(5)
     G, n = len(design.group_names), design.num_rows
     w0, w, v = designs.random_parameters(rng, design.num_features, rank)
