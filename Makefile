@@ -14,11 +14,12 @@ EXTRAS_test := test
 EXTRAS_lint := test,dev
 EXTRAS_bench := bench
 EXTRAS_notebooks := test,bench,demo
+EXTRAS_wheel := dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow sbc sanitize lint format notebooks bench clean
+.PHONY: help demo test test-slow sbc sanitize wheel lint format notebooks bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,9 @@ sbc: $(STAMPS)/test  ## every sampler calibrated on 10,000 data sets, then all s
 
 sanitize: $(STAMPS)/test  ## the kernels' tests on a build with address and undefined-behaviour checks; CXX=g++
 	PATH="$(abspath $(VENV))/bin:$$PATH" sh scripts/sanitize.sh $(ARGS)
+
+wheel: $(STAMPS)/wheel  ## build the wheel, install it in an environment of its own, and run the kernels' tests there
+	PATH="$(abspath $(VENV))/bin:$$PATH" sh scripts/test_wheel.sh $(abspath $(PY)) $(ARGS)
 
 lint: $(STAMPS)/lint  ## ruff, mypy and the import contracts
 	$(PY) -m ruff check .

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bayesfm.inference.gibbs.numpyro_block import FMBlock
     from bayesfm.inference.gibbs.run import gibbs
     from bayesfm.inference.modes import find_map, laplace
+    from bayesfm.inference.nuts.run import DivergenceWarning
     from bayesfm.inference.stochastic import MinibatchOptions, stochastic_map, svi
     from bayesfm.inference.vi.run import cavi
     from bayesfm.likelihoods import (
@@ -82,6 +83,7 @@ __all__ = [
     "ConvergenceWarning",
     "Design",
     "DesignEncoder",
+    "DivergenceWarning",
     "FMBlock",
     "FMClassifier",
     "FMCount",
@@ -156,6 +158,7 @@ _MODULES = {
     "inference.gibbs.numpyro_block": ("FMBlock",),
     "inference.gibbs.run": ("gibbs",),
     "inference.modes": ("find_map", "laplace"),
+    "inference.nuts.run": ("DivergenceWarning",),
     "inference.stochastic": ("MinibatchOptions", "stochastic_map", "svi"),
     "inference.vi.run": ("cavi",),
     "likelihoods": (
