@@ -27,12 +27,25 @@ NOTEBOOKS = {
     "01_ratings": Small(CHAINS, "same predictions: True", slow=False),
     # Steps of NUTS have to fit before draws differ.
     "02_engines": Small("NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 60, 60, 2", "elpd_diff"),
+    "05_movielens_gpu": Small(f"RANK, NUM_EPOCHS, ROWS = 2, 2, 3000\n{CHAINS}", "backend", "ml-100k.zip"),
+    "06_feature_hashing": Small(
+        "ROWS, TEST_ROWS, CHUNK = 8000, 2000, 2000\n"
+        "USERS, PAGES, COUNTRIES = 500, 50, 5\n"
+        "BITS = (6, 9)\n"
+        "GIBBS_ROWS, NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 2000, 20, 20, 2",
+        "one pass gained",
+    ),
     "07_ordinal_ratings": Small(CHAINS, "elpd"),
 }
 
 
 def test_all_notebooks_are_run() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_stored_as_the_format_wants_it(name: str) -> None:
+    nbformat.validate(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))
 
 
 @pytest.mark.parametrize(
