@@ -12,14 +12,16 @@ from bayesfm import ApproximationWarning, ConvergenceWarning, DivergenceWarning,
 from bayesfm.estimators.engines import ENGINES
 
 LONG = 50_000
-QUICK = {
-    "gibbs": {"num_warmup": 2, "num_samples": 3, "num_chains": 1},
-    "nuts": {"num_warmup": 3, "num_samples": 3, "num_chains": 1, "engine_options": {"max_tree_depth": 3}},
-    "map": {"engine_options": {"scale_iterations": 2}},
-    "laplace": {"engine_options": {"scale_iterations": 2}},
-    "cavi": {"engine_options": {"max_iterations": 3}},
+FEW = {"num_samples": 3}
+GIVEN = {"scales": "prior", "max_iterations": 20}
+QUICK: dict[str, dict] = {
+    "gibbs": {"num_warmup": 2, "num_chains": 1, **FEW},
+    "nuts": {"num_warmup": 3, "num_chains": 1, "engine_options": {"max_tree_depth": 3}, **FEW},
+    "map": {"engine_options": GIVEN},
+    "laplace": {"engine_options": GIVEN, **FEW},
+    "cavi": {"engine_options": {"max_iterations": 2}, **FEW},
     "stochastic_map": {"engine_options": {"num_epochs": 2}},
-    "svi": {"engine_options": {"num_epochs": 2}},
+    "svi": {"engine_options": {"num_epochs": 2}, **FEW},
 }
 
 
