@@ -25,10 +25,10 @@ def run(path: Path) -> None:
         resources = {"metadata": {"path": folder}}
         NotebookClient(notebook, timeout=None, resources=resources, record_timing=False).execute()
     for cell in notebook.cells:
-        outputs = cell.get("outputs", [])
-        cell["outputs"] = [
-            x for x in outputs if "application/vnd.jupyter.widget-view+json" not in x.get("data", {})
-        ]
+        if cell.cell_type == "code":  # no other kind may have outputs
+            cell["outputs"] = [
+                x for x in cell.outputs if "application/vnd.jupyter.widget-view+json" not in x.get("data", {})
+            ]
     notebook.metadata.pop("widgets", None)
     nbformat.write(notebook, path)
 
