@@ -27,6 +27,12 @@ NOTEBOOKS = {
     "01_ratings": Small(CHAINS, "same predictions: True", slow=False),
     # Steps of NUTS have to fit before draws differ.
     "02_engines": Small("NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 60, 60, 2", "elpd_diff"),
+    "03_newsgroups": Small(
+        "NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS, RANK = 10, 10, 2, 2\nNUM_POSTS = 300",
+        "weight of",
+        "20news-bydate.parquet",
+    ),
+    "04_sms_spam": Small(f"{CHAINS}\nNUM_MESSAGES = 600", "target .998", "sms.tsv.gz"),
     "05_movielens_gpu": Small(f"RANK, NUM_EPOCHS, ROWS = 2, 2, 3000\n{CHAINS}", "backend", "ml-100k.zip"),
     "06_feature_hashing": Small(
         "ROWS, TEST_ROWS, CHUNK = 8000, 2000, 2000\n"
