@@ -98,6 +98,8 @@ def mode(rank: int, precision_w: float, precision_v: float) -> FMClassifier:
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """C of logistic regression: one over the precision of w."""
+TOLERANCE = 1e-8
+"""Of logistic regression: by default it stops well before its minimum on tf-idf (log-loss .1230 in place of .1159)."""
 OF_FACTORS = 300.0
 """Precision of v over that of w."""
 
@@ -105,7 +107,9 @@ OF_FACTORS = 300.0
 def candidates(rank: int) -> dict[str, list[tuple[str, Any]]]:
     """Models by kind, each with settings of which the training part chooses."""
     return {
-        "logistic regression": [(f"C = {C:g}", LogisticRegression(C=C, max_iter=5000)) for C in STRENGTHS],
+        "logistic regression": [
+            (f"C = {C:g}", LogisticRegression(C=C, tol=TOLERANCE, max_iter=20_000)) for C in STRENGTHS
+        ],
         f"FM, rank {rank}, mode": [
             (f"precisions {1 / C:.3g}, {OF_FACTORS / C:.3g}", mode(rank, 1 / C, OF_FACTORS / C))
             for C in STRENGTHS
