@@ -21,6 +21,7 @@ import numpy as np
 
 from bayesfm.inference.draw_files import DrawFile, create_draws, read_draws
 from bayesfm.inference.draws import StreamedMoments
+from bayesfm.inference.room import check_room
 
 if TYPE_CHECKING:
     from bayesfm.inference.chains import ChainOptions
@@ -75,6 +76,7 @@ class MemoryStore:
 
     def __init__(self, options: ChainOptions, shapes: Any) -> None:
         lead = (options.num_chains, options.num_samples)
+        check_room(lead, {name: (s.shape, np.dtype(s.dtype)) for part in shapes for name, s in part.items()})
         self.streams: dict[str, StreamedMoments] = {}
         self._sites, self._stats = (
             {name: np.empty(lead + s.shape, s.dtype) for name, s in part.items()} for part in shapes

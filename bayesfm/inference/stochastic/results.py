@@ -15,6 +15,7 @@ from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.problem import NUM_PROBES, as_draws
+from bayesfm.inference.room import check_room
 from bayesfm.inference.stochastic import rowwise
 from bayesfm.inference.stochastic.batches import Rows
 from bayesfm.inference.stochastic.objective import Normals, constrained, normals_of_intercept
@@ -66,21 +67,23 @@ def draws_of(
     features = learner.features()
     w0 = normals_of_intercept(learner.rule, learner.state.dense, learner.state.table)
     names = [name for name in ("w0", "w", "v", "eta") if name in keep]
-    sites: dict[str, list[np.ndarray]] = {name: [] for name in names}
     stats: dict[str, list[np.ndarray]] = {}
     keys = jax.random.split(key, num_samples)
+    shapes, _ = jax.eval_shape(_draw, keys[0], features, w0, probes)
+    check_room((1, num_samples), {name: (shapes[name].shape, shapes[name].dtype) for name in names})
+    sites = {name: np.empty((1, num_samples, *shapes[name].shape), shapes[name].dtype) for name in names}
     at_once = int(np.clip(NUMBERS_AT_ONCE // max(features.mean.size, 1), 1, num_samples))
     for first in range(0, num_samples, at_once):
         drawn, log_q = _draws(keys[first : first + at_once], features, w0, probes)
         for name in names:
-            sites[name].append(np.asarray(drawn[name]))
+            sites[name][0, first : first + at_once] = drawn[name]
         if features.sd is not None:
             stats.setdefault("log_q", []).append(np.asarray(log_q, np.float64))
         for i in range(len(log_q) if source is not None else 0):
             own = {**fixed, **{name: x[i] for name, x in drawn.items()}}
             for name, value in _statistics(learner, own, source).items():  # type: ignore[arg-type]
                 stats.setdefault(name, []).append(np.asarray([value]))
-    stacked: dict[str, Any] = {name: np.concatenate(x)[None] for name, x in sites.items()}
+    stacked: dict[str, Any] = dict(sites)
     for name, x in fixed.items():
         if name in keep:
             stacked[name] = np.broadcast_to(np.asarray(x), (1, num_samples, *x.shape))

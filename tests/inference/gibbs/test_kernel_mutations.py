@@ -166,6 +166,7 @@ print("alarms:", len(alarms(joint.p_values(problem, {num_chains}, 10))))
         capture_output=True,
         text=True,
         check=True,
+        timeout=600,
     )
     return int(done.stdout.rsplit("alarms:", 1)[1])
 
