@@ -351,8 +351,8 @@ class TestStandardNormal:
         assert np.abs(exact).max() > 4.5
         np.testing.assert_allclose(ours, exact, rtol=8 * np.finfo(np.float32).eps)
 
-    def test_the_stream_goes_past_32_bits_of_counter(self) -> None:
-        """Two halves of a counter: number i of a long stream depends on i alone, so a prefix is a prefix."""
+    def test_a_long_stream_begins_like_a_short_one(self) -> None:
+        """Number i of a stream depends on i alone."""
         key = jax.random.key(7)
         long = native.standard_normal(key, (40_000,), jnp.dtype("float32"))
         np.testing.assert_array_equal(native.standard_normal(key, (17,), jnp.dtype("float32")), long[:17])
@@ -486,6 +486,20 @@ def test_empty_pointers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, arguments in calls.items():
         with pytest.raises(jax.errors.JaxRuntimeError, match="ptr must hold where things start"):
+            jax.block_until_ready(inspect.unwrap(getattr(native, name))(*arguments))
+
+
+def test_a_theta_without_weights_is_refused() -> None:
+    """K = 0: kernels step back from the row of w to those of v."""
+    case = jax.tree.map(jnp.asarray, field_case(2, 1, np.float32))
+    none = {name: getattr(case, name)[:0] for name in ("precision", "mean", "noise", "theta")}
+    moved = jnp.zeros((0, len(case.ptr) - 1))
+    calls = {
+        "update_field": tuple(case._replace(**none)),
+        "move_residual": (case.ptr, case.row, case.r, moved, case.tables, case.codes),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(jax.errors.JaxRuntimeError, match="theta needs a row for w"):
             jax.block_until_ready(inspect.unwrap(getattr(native, name))(*arguments))
 
 

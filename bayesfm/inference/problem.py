@@ -58,6 +58,8 @@ def prepare(
     if weight is not None and np.shape(weight) != y.shape:
         raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
     weight = None if weight is None else np.asarray(weight)
+    if weight is not None and not (np.all((weight >= 0) & (weight < np.inf)) and np.any(weight > 0)):
+        raise ValueError("weight must hold finite numbers >= 0, and one above zero at least")
     rows = check_row_data(likelihood, row_data, len(y))
     y = likelihood.validate(y, weight, rows)
     likelihood.check_training(rows)

@@ -6,7 +6,8 @@ library is built with the package where there is a C++ compiler; without it ever
 Every kernel takes leading batch dimensions: under ``jax.vmap`` one call works off the whole batch.
 
 Kernels check shapes, and trust indices: these live on the device, and are looked at once, on the host, by
-``design.build_layout``. Pointers, rows, codes and groups that do not come from there can end the process.
+``design.build_layout``. Pointers, rows, codes and groups that do not come from there can end the process, and so can
+counts or classes that no likelihood has validated.
 """
 
 from __future__ import annotations

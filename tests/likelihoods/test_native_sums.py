@@ -230,6 +230,14 @@ def test_wrong_shapes_are_refused_on_kernels() -> None:
         jax.block_until_ready(unchecked(y, weight, eta, at))
 
 
+@on_kernels
+@pytest.mark.parametrize(("terms", "num"), [("counts", 0), ("counts", 2), ("student_t", 2), ("ordinal", 0)])
+def test_other_numbers_of_parameters_are_refused_on_kernels(terms: str, num: int) -> None:
+    y = jnp.ones(4)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="parameter"):
+        jax.block_until_ready(native.row_sums(terms, y, y, y, jnp.ones(num)))
+
+
 def test_double_precision_takes_the_usual_way() -> None:
     case = CASES["five classes"]
     with jax.enable_x64():

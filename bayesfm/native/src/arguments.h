@@ -157,6 +157,7 @@ struct Tables {
   int64_t stride = 0;
 
   Tables(Arguments& a, size_t first, int64_t rows, int64_t rank) {
+    a.expect(rank >= 0, "theta needs a row for w");
     if (a.num_args() <= first || (a.num_args() - first) % 2) {
       a.refuse("a table and a code are needed for every unit");
       return;

@@ -226,6 +226,7 @@ ffi::Error columns(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   const auto group = a.in<int32_t>(7, "group", {p});
   const auto precision = a.in<T>(8, "precision", {kAny, kAny});
   const int64_t K = precision.dim(0);
+  a.expect(K >= 1, "theta needs a row for w");
   const auto mean = a.in<T>(9, "mean", {K, precision.dim(1)});
   const auto noise = a.in<T>(10, "noise", {K, p});
   const auto theta = a.in<T>(11, "theta", {K, p});
@@ -393,15 +394,17 @@ ffi::Error gamma_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
 
 // Sums over the rows, part by part and then over the parts in their order, whoever worked them off. The value is returned as
 // two floats, of which the second is what the first has rounded off.
-ffi::Error row_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, SumRows add, double nanoseconds) {
+ffi::Error row_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, SumRows add, double nanoseconds,
+                    int64_t num_parameters) {
   constexpr int64_t kPart = 8192;
   Arguments a(args, rets, 1);
   const auto y = a.in<float>(0, "y", {kAny});
   const int64_t n = y.dim(0);
   const auto weight = a.in<float>(1, "weight", {n});
   const auto eta = a.in<float>(2, "eta", {n});
-  const auto at = a.in<float>(3, "the parameters", {kAny});
+  const auto at = a.in<float>(3, "the parameters", {num_parameters});
   const int64_t dim = at.dim(0), size = 1 + dim + dim * dim, parts = (n + kPart - 1) / kPart;
+  a.expect(dim >= 1, "there must be a parameter");
   const auto value = a.out<float>(0, "the value", {2});
   const auto gradient = a.out<float>(1, "the gradient", {dim});
   const auto hessian = a.out<float>(2, "the Hessian", {dim, dim});
@@ -424,15 +427,15 @@ ffi::Error row_sums(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
 }
 
 ffi::Error ordinal(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  return row_sums(pool, args, rets, PICK(chosen.load(), sum_ordinal), 6);
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_ordinal), 6, kAny);
 }
 
 ffi::Error student_t(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  return row_sums(pool, args, rets, PICK(chosen.load(), sum_student_t), 1);
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_student_t), 1, 1);
 }
 
 ffi::Error counts(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  return row_sums(pool, args, rets, PICK(chosen.load(), sum_counts), 3);
+  return row_sums(pool, args, rets, PICK(chosen.load(), sum_counts), 3, 1);
 }
 
 }  // namespace

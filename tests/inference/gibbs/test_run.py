@@ -123,6 +123,17 @@ def test_wrong_shapes() -> None:
         gibbs_kernel(spec, design, y, weight=np.ones(3))
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf])
+def test_wrong_weights(wrong: float) -> None:
+    """Zero for all, or one that no row can have."""
+    design, y = ratings()
+    weight = np.zeros(60)
+    weight[7:] = 0.0 if wrong == 0 else 1.0
+    weight[3] = wrong
+    with pytest.raises(ValueError, match="weight must hold finite numbers >= 0, and one above zero"):
+        gibbs_kernel(default_spec(y, 2), design, y, weight=weight)
+
+
 def test_probe_rows_are_few_and_eta_is_that_of_the_draws() -> None:
     draws = run()
     design, _ = ratings()
