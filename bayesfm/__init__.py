@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
     from bayesfm.maps import feature_map
     from bayesfm.model import ModelSpec, default_spec
-    from bayesfm.posterior import load, save
+    from bayesfm.posterior_files import load, save
     from bayesfm.predictors import FM
     from bayesfm.priors import (
         Fixed,
@@ -175,7 +175,7 @@ _MODULES = {
     ),
     "maps": ("feature_map",),
     "model": ("ModelSpec", "default_spec"),
-    "posterior": ("load", "save"),
+    "posterior_files": ("load", "save"),
     "predictors": ("FM",),
     "priors": (
         "Fixed",

@@ -7,7 +7,16 @@ import numbers
 import operator
 from collections.abc import Iterable
 
-__all__ = ["check_choice", "check_count", "check_finite", "check_positive", "check_probability"]
+import numpy as np
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_finite",
+    "check_positive",
+    "check_probability",
+    "check_weight",
+]
 
 
 def check_count(name: str, value: object, minimum: int = 0) -> int:
@@ -53,3 +62,15 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     choices = tuple(choices)
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+
+
+def check_weight(weight: object, num_rows: int) -> np.ndarray | None:
+    """Weights of rows: finite, not negative, one per row, not zero everywhere. None stays None."""
+    if weight is None:
+        return None
+    out = np.asarray(weight)
+    if out.shape != (num_rows,):
+        raise ValueError(f"weight must have shape ({num_rows},), one number per row; got {out.shape}")
+    if not (np.all((out >= 0) & (out < np.inf)) and np.any(out > 0)):
+        raise ValueError("weight must hold finite numbers >= 0, and one above zero at least")
+    return out

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from numpyro.distributions import Distribution
 
 from bayesfm import summaries
+from bayesfm._checks import check_weight
 from bayesfm.design import Design
 from bayesfm.mixture import (
     FittedModel,
@@ -191,14 +192,10 @@ def log_likelihood(
     array of shape (chain, draw, n)
         In the precision of the device, float32 by default.
     """
+    weight = check_weight(weight, design.num_rows)
     mixture = Mixture(model, design, row_data)
     out = mixture.collect(summaries.log_densities, mixture.dtype, {"y": _response(y, mixture, design)})
-    if weight is None:
-        return out
-    weight = np.asarray(weight, mixture.dtype)
-    if weight.shape != (design.num_rows,) or not np.all((weight >= 0) & np.isfinite(weight)):
-        raise ValueError(f"weight must hold {design.num_rows} finite numbers >= 0, one per row of the design")
-    return out * weight
+    return out if weight is None else out * weight.astype(mixture.dtype)
 
 
 def log_predictive_density(

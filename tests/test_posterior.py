@@ -17,14 +17,15 @@ import xarray as xr
 import zarr
 from scipy import stats
 
-from bayesfm import posterior
+from bayesfm import posterior_files
 from bayesfm.design import Block, Design, DesignEncoder
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.draw_files import DrawFile, create_draws
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import ModelSpec, default_spec, site_dims
-from bayesfm.posterior import add_log_likelihood, load, restore, restore_streams, save, to_datatree
+from bayesfm.posterior import add_log_likelihood, restore, restore_streams, to_datatree
+from bayesfm.posterior_files import load, save
 from bayesfm.predictive import expected_draws, log_likelihood, predictive_moments
 from bayesfm.quantiles import predictive_quantiles
 
@@ -223,7 +224,7 @@ def test_sites_on_disk_are_read_when_needed(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The largest piece that is ever read of v is a chunk; without Zarr in between, all is the same."""
-    monkeypatch.setattr(posterior, "CHUNK_VALUES", 6 * 2 * 5)
+    monkeypatch.setattr(posterior_files, "CHUNK_VALUES", 6 * 2 * 5)
     design, y = make_data()
     in_memory, spec = make_draws()
     group = zarr.open_group(tmp_path / "run", mode="w")

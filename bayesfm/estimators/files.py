@@ -43,7 +43,7 @@ class Files(BaseEstimator):
         path : path
             See :func:`bayesfm.save` for the formats.
         """
-        from bayesfm.posterior import save
+        from bayesfm.posterior_files import save
 
         check_is_fitted(self, "posterior_")
         tree = self.posterior_.copy()
@@ -76,7 +76,7 @@ class Files(BaseEstimator):
         ValueError
             If the file holds a posterior, but no estimator of this class.
         """
-        from bayesfm.posterior import load
+        from bayesfm.posterior_files import load
 
         tree = load(path)
         state = json.loads(tree.attrs.pop("estimator", '{"class": "bare posterior"}'))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from bayesfm._checks import check_weight
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.likelihoods.base import check_row_data
@@ -55,11 +56,7 @@ def prepare(
         raise ValueError(
             f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
         )
-    if weight is not None and np.shape(weight) != y.shape:
-        raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
-    weight = None if weight is None else np.asarray(weight)
-    if weight is not None and not (np.all((weight >= 0) & (weight < np.inf)) and np.any(weight > 0)):
-        raise ValueError("weight must hold finite numbers >= 0, and one above zero at least")
+    weight = check_weight(weight, len(y))
     rows = check_row_data(likelihood, row_data, len(y))
     y = likelihood.validate(y, weight, rows)
     likelihood.check_training(rows)

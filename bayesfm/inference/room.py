@@ -1,4 +1,4 @@
-"""Whether draws will fit into memory: asked before any work is done for them."""
+"""Whether draws will fit into memory: asked before the first of them is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws that do not fit into memory are refused before a sweep is made for them."""
+"""Draws that do not fit into memory are refused before the first of them is made."""
 
 from __future__ import annotations
 

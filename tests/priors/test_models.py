@@ -19,7 +19,8 @@ from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.conjugate.state import from_sites, to_sites
 from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
 from bayesfm.model import ModelSpec, numpyro_model
-from bayesfm.posterior import load, restore, save, to_datatree
+from bayesfm.posterior import restore, to_datatree
+from bayesfm.posterior_files import load, save
 from bayesfm.predictive import predictive_moments
 from bayesfm.predictors import FM
 from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalWishart, Prior

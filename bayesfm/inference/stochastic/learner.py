@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bayesfm import native
-from bayesfm._checks import check_choice, check_count
+from bayesfm._checks import check_choice, check_count, check_weight
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.problem import kept_sites, prepare
@@ -172,8 +172,7 @@ class Learner:
             raise ValueError(
                 f"y must have shape ({design.num_rows},), one value per row of the design; got {y.shape}"
             )
-        if weight is not None and np.shape(weight) != y.shape:
-            raise ValueError(f"weight must have shape {y.shape}, as y has; got {np.shape(weight)}")
+        weight = check_weight(weight, len(y))
         own = check_row_data(likelihood, row_data, len(y))
         y = likelihood.validate(y, weight, own)
         weight = np.ones(len(y), self.dtype) if weight is None else weight

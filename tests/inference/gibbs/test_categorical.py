@@ -18,7 +18,8 @@ from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
 from bayesfm.likelihoods import BernoulliLogit, Categorical
 from bayesfm.model import ModelSpec
-from bayesfm.posterior import load, restore, save, to_datatree
+from bayesfm.posterior import restore, to_datatree
+from bayesfm.posterior_files import load, save
 from bayesfm.predictive import predictive_probabilities
 from bayesfm.predictors import FM
 from bayesfm.priors import Fixed, Intercept

@@ -119,7 +119,7 @@ def test_wrong_shapes() -> None:
     spec = default_spec(y, 2)
     with pytest.raises(ValueError, match=r"y must have shape \(60,\)"):
         gibbs_kernel(spec, design, y[:-1])
-    with pytest.raises(ValueError, match=r"weight must have shape \(60,\), as y has; got \(3,\)"):
+    with pytest.raises(ValueError, match=r"weight must have shape \(60,\), one number per row; got \(3,\)"):
         gibbs_kernel(spec, design, y, weight=np.ones(3))
 
 
