@@ -62,4 +62,4 @@ watched python -m pytest -n 2 --dist worksteal --capture=sys \
     -k "(test_native and not threads) or on_kernels or (beside_xla and not random)" \
     tests/test_native.py tests/test_native_tables.py tests/random/test_native_draws.py \
     tests/likelihoods/test_native_sums.py tests/inference/gibbs/test_units.py \
-    tests/inference/gibbs/test_kernels_beside_xla.py "$@"
+    tests/inference/gibbs/test_kernels_beside_xla.py tests/priors/test_rotation.py "$@"

@@ -46,13 +46,14 @@ __all__ = [
     "summarize",
     "table_stride",
     "truncated_normal",
+    "turn_pairs",
     "update_columns",
     "update_field",
     "update_table",
 ]
 
 THREEFRY = "bayesfm-threefry"
-"""Name of the kind of keys whose numbers come from the kernels; see ``bayesfm.random.compiled``."""
+"""Name of the kind of keys whose numbers come from the kernels; see ``bayesfm/random/keys.py``."""
 
 ISAS = ("baseline", "avx2", "avx512")
 _SUFFIXES = (".so", ".dylib", ".dll")
@@ -60,7 +61,7 @@ _SUFFIX = {"float32": "f32", "float64": "f64", "uint32": "u32"}
 _KEYS = ("bits", "keys")
 _DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
 _SUMS = ("counts", "ordinal", "student_t")
-_FUNCTIONS = ("columns", "field", "information", "moments", "move", "rows", "summaries", "table")
+_FUNCTIONS = ("columns", "field", "information", "moments", "move", "rotation", "rows", "summaries", "table")
 
 
 @cache
@@ -343,6 +344,19 @@ def group_moments(
     shape = jax.ShapeDtypeStruct((theta.shape[0], num_groups), theta.dtype)
     mean, scatter = _call("moments", theta.dtype, (shape, shape))(theta, group)
     return mean, scatter
+
+
+def turn_pairs(
+    R: Float[Array, "k k"],
+    S: Float[Array, "G k k"],
+    degrees: Float[Array, " G"],
+    rate: Float[Array, ""],
+    pairs: Int[Array, "rounds pairs 2"],
+    u: Float[Array, "rounds pairs tries"],
+) -> Float[Array, "k k"]:
+    """R times the turns of all pairs; see ``bayesfm/priors/rotation.py``, whose ``turn_pairs`` it is."""
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (R, S))
+    return _call("rotation", R.dtype, shapes)(R, S, degrees, rate, pairs, u)[0]
 
 
 def _check_pointers(ptr: Int[Array, " _"]) -> None:

@@ -10,13 +10,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from bayesfm.priors.draws import slice_step
+from bayesfm import native as kernels
+from bayesfm.random import is_compiled
 
-__all__ = ["MAX_ROUNDS", "SquareSums", "draw_rotation", "rounds_of_pairs"]
+__all__ = ["MAX_ROUNDS", "TRIES", "SquareSums", "draw_rotation", "rounds_of_pairs"]
 
 MAX_ROUNDS = 7
 """Rounds of disjoint pairs in one move: all pairs up to rank 8; of more factors a random part, so that the move stays
 small beside the sweep."""
+TRIES = 32
+"""Points that a slice is shrunk by: it halves each time on average, so that the last ones are next to the old angle."""
 
 
 class SquareSums(NamedTuple):
@@ -52,7 +55,7 @@ def draw_rotation(
     Parameters
     ----------
     key : typed key
-        Random key.
+        Random key; with those of :func:`bayesfm.random.compiled` the turns are those of the compiled kernel.
     S : Array, shape (G, k, k)
         Sums of v v' in each group, around the prior mean as the family has it.
     degrees : Array, shape (G,)
@@ -65,54 +68,79 @@ def draw_rotation(
     Array, shape (k, k)
         An orthogonal matrix.
     """
-    k = S.shape[-1]
-    key_order, key_rounds = jax.random.split(key)
-    pairs = jnp.asarray(rounds_of_pairs(k))[:MAX_ROUNDS]
-    # Which pairs meet is drawn anew, independently of where the chain is.
-    pairs = jax.random.permutation(key_order, k)[pairs]
+    k, dtype = S.shape[-1], S.dtype
+    key_order, key_turns = jax.random.split(key)
+    # Which factors meet is drawn anew, independently of where the chain is.
+    order = jax.random.permutation(key_order, k)
+    pairs = rounds_of_pairs(k)[:MAX_ROUNDS]
+    u = jax.random.uniform(key_turns, (*pairs.shape[:2], 3 + TRIES), dtype)
+    start = jnp.eye(k, dtype=dtype)[:, order], S[:, order][:, :, order]
+    turn = kernels.turn_pairs if is_compiled(key) else turn_pairs
+    return turn(*start, degrees.astype(dtype), jnp.asarray(rate, dtype), jnp.asarray(pairs), u)
+
+
+def turn_pairs(
+    R: Float[Array, "k k"],
+    S: Float[Array, "G k k"],
+    degrees: Float[Array, " G"],
+    rate: Float[Array, ""],
+    pairs: Int[Array, "rounds pairs 2"],
+    u: Float[Array, "rounds pairs tries"],
+) -> Float[Array, "k k"]:
+    """R times the turns of all pairs, round by round, drawn by the uniform numbers u (:func:`_draw_angles`)."""
+    k = R.shape[0]
 
     def turn(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         R, S = carry
-        key, (first, second) = now[0], now[1].T
-        angle = _draw_angles(
-            key, S[:, first, first], S[:, second, second], S[:, first, second], degrees, rate
-        )
-        c, s = jnp.cos(angle), jnp.sin(angle)
-        own = jnp.ones(k).at[first].set(c).at[second].set(c)
-        Q = jnp.diag(own).at[first, second].set(-s).at[second, first].set(s)
-        return (R @ Q, jnp.einsum("fa,gfh,hb->gab", Q, S, Q)), None
+        (first, second), u = now[0].T, now[1]
+        c, s = _draw_angles(u, S[:, first, first], S[:, second, second], S[:, first, second], degrees, rate)
+        partner = jnp.arange(k).at[first].set(second).at[second].set(first)
+        own = jnp.ones(k, R.dtype).at[first].set(c).at[second].set(c)
+        other = jnp.zeros(k, R.dtype).at[first].set(s).at[second].set(-s)
+        S = S * own + S[:, :, partner] * other
+        return (R * own + R[:, partner] * other, S * own[:, None] + S[:, partner] * other[:, None]), None
 
-    carry = (jnp.eye(k, dtype=S.dtype), S)
-    return lax.scan(turn, carry, (jax.random.split(key_rounds, len(pairs)), pairs))[0][0]
+    return lax.scan(turn, (R, S), (pairs, u))[0][0]
 
 
 def _draw_angles(
-    key: Key[Array, ""],
+    u: Float[Array, "P tries"],
     first: Float[Array, "G P"],
     second: Float[Array, "G P"],
     across: Float[Array, "G P"],
     degrees: Float[Array, " G"],
-    rate: Float[Array, ""] | float,
-) -> Float[Array, " P"]:
-    """One slice step for the angle of every pair, from 0; S = [[first, across], [across, second]] of each group.
+    rate: Float[Array, ""],
+) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
+    """Cosine and sine of the angle of every pair, by a slice step; S = [[first, across], [across, second]] per group.
 
     With x twice the angle the two sums are A + d(x) and A - d(x), d(x) = B cos x + C sin x, which has period pi in the
     product; a multiple of a quarter turn (labels and signs) is drawn uniformly. Densities are relative to x = 0 and
     without cancellation: (A^2 - d^2)/(A^2 - B^2) = 1 + (B - d)(B + d)/(A^2 - B^2).
+
+    The first interval is the whole circle, and each point that is not in the slice becomes an end of the next one
+    (Neal 2003). Where the points fall does not depend on which of them are in the slice, so that all are looked at
+    together. If none is, the angle stays 0: what leads from one angle to another is as likely the other way round.
+    Columns of u: height of the slice, place of the interval, quarter turn, points.
     """
     B, C = 0.5 * (first - second), across
     scale = (rate + first) * (rate + second)  # A^2 - B^2
-    key_place, key_quarter = jax.random.split(key)
-    shape, dtype = first.shape[1:], first.dtype
-
-    def log_density(x: Float[Array, " P"]) -> Float[Array, " P"]:
-        half_sin, half_cos = jnp.sin(0.5 * x), jnp.cos(0.5 * x)
-        B_minus_d = 2 * half_sin * (B * half_sin - C * half_cos)
-        ratio = B_minus_d * (2 * B - B_minus_d) / scale
-        smallest = jnp.asarray(-1 + jnp.finfo(dtype).eps, dtype)
-        return -0.5 * jnp.sum(degrees[:, None] * jnp.log1p(jnp.maximum(ratio, smallest)), axis=0)
-
-    # The whole circle is the first interval, and is not stepped out of.
-    x = slice_step(key_place, log_density, jnp.zeros(shape, dtype), jnp.pi, max_steps=1)
-    quarters = jax.random.randint(key_quarter, shape, 0, 4)
-    return 0.5 * x + 0.5 * jnp.pi * quarters
+    low = -jnp.pi * u[:, 1]
+    high = low + jnp.pi
+    points = []
+    for t in range(3, u.shape[1]):
+        x = low + (high - low) * u[:, t]
+        low, high = jnp.where(x < 0, x, low), jnp.where(x < 0, high, x)
+        points.append(x)
+    x = jnp.stack(points)
+    half_sin, half_cos = jnp.sin(0.5 * x)[:, None], jnp.cos(0.5 * x)[:, None]
+    B_minus_d = 2 * half_sin * (B * half_sin - C * half_cos)
+    ratio = B_minus_d * (2 * B - B_minus_d) / scale
+    smallest = jnp.asarray(-1 + jnp.finfo(x.dtype).eps, x.dtype)
+    log_density = -0.5 * jnp.sum(degrees[:, None] * jnp.log1p(jnp.maximum(ratio, smallest)), axis=1)
+    inside = log_density >= jnp.log1p(-u[:, 0])
+    chosen = jnp.argmax(inside, axis=0), jnp.arange(x.shape[1])
+    half = jnp.where(inside[chosen], 0.5 * x[chosen], 0.0)
+    c, s = jnp.cos(half), jnp.sin(half)
+    quarter = jnp.floor(4 * u[:, 2]).astype(jnp.int32)
+    turn_c, turn_s = (jnp.asarray(table, x.dtype)[quarter] for table in ([1, 0, -1, 0], [0, 1, 0, -1]))
+    return turn_c * c - turn_s * s, turn_c * s + turn_s * c

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,15 @@ import pytest
 from jax import lax
 from scipy import stats
 
+from bayesfm import native
 from bayesfm.priors import Features, NormalGamma
-from bayesfm.priors.rotation import MAX_ROUNDS, SquareSums, draw_rotation, rounds_of_pairs
+from bayesfm.priors import rotation as rotation_module
+from bayesfm.priors.rotation import MAX_ROUNDS, TRIES, SquareSums, draw_rotation, rounds_of_pairs
+from bayesfm.random import compiled
 from tests.statistics import alarms, assert_no_alarm, ks
+
+NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+ON_KERNELS = (NEEDS_KERNELS, pytest.mark.on_kernels)
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 7, 8, 9])
@@ -28,6 +36,141 @@ def test_every_pair_meets_once_and_no_factor_twice_in_a_round(k: int) -> None:
 def random_sums(G: int, k: int, seed: int = 0) -> jax.Array:
     x = jax.random.normal(jax.random.key(seed), (G, k, k))
     return x @ jnp.swapaxes(x, 1, 2)
+
+
+class Turns(NamedTuple):
+    """What a rotation is made of."""
+
+    R: np.ndarray
+    S: np.ndarray
+    degrees: np.ndarray
+    rate: np.ndarray
+    pairs: np.ndarray
+    u: np.ndarray
+
+
+def some_turns(k: int, G: int, tries: int = TRIES) -> Turns:
+    """Sums of different size, from groups that say nothing to those that leave narrow slices."""
+    rng = np.random.default_rng([k, G])
+    x = rng.normal(size=(G, k, k + 3)) * (10.0 ** rng.uniform(-1, 3, G))[:, None, None]
+    pairs = rounds_of_pairs(k)[:MAX_ROUNDS]
+    u = rng.random((*pairs.shape[:2], 3 + tries))
+    degrees = 10.0 ** rng.uniform(-1, 3, G)
+    return Turns(np.eye(k)[rng.permutation(k)], x @ np.swapaxes(x, 1, 2), degrees, np.array(0.7), pairs, u)
+
+
+def by_loops(turns: Turns) -> np.ndarray:
+    """One pair, one point and one group after the other, with the density as docs/math.md has it."""
+    R, S, k = turns.R, turns.S, len(turns.R)
+    for (a, b), u in zip(turns.pairs.reshape(-1, 2), turns.u.reshape(-1, turns.u.shape[-1]), strict=True):
+
+        def plane(angle: float, a: int = a, b: int = b) -> np.ndarray:
+            Q = np.eye(k)
+            Q[np.ix_([a, b], [a, b])] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+            return Q
+
+        def log_density(angle: float, a: int = a, b: int = b, S: np.ndarray = S) -> float:
+            Q = plane(angle, a, b)
+            out = 0.0
+            for degrees, own in zip(turns.degrees, S, strict=True):
+                turned = Q.T @ own @ Q
+                out -= 0.5 * degrees * (np.log(turns.rate + turned[a, a]) + np.log(turns.rate + turned[b, b]))
+            return out
+
+        height = log_density(0.0) + np.log(1 - u[0])
+        low, high = -np.pi / 2 * u[1], np.pi / 2 * (1 - u[1])
+        chosen = 0.0
+        for place in u[3:]:
+            angle = low + (high - low) * place
+            if log_density(angle) >= height:
+                chosen = angle
+                break
+            low, high = (angle, high) if angle < 0 else (low, angle)
+        Q = plane(chosen + np.pi / 2 * np.floor(4 * u[2]))
+        R, S = R @ Q, Q.T @ S @ Q
+    return R
+
+
+@pytest.mark.parametrize("G", [1, 3, 20])
+@pytest.mark.parametrize("k", [2, 3, 8, 17])
+@pytest.mark.parametrize(
+    "way",
+    [rotation_module.turn_pairs, pytest.param(native.turn_pairs, marks=ON_KERNELS)],
+    ids=["xla", "kernel"],
+)
+def test_turns_by_loops(way: Callable, k: int, G: int) -> None:
+    turns = some_turns(k, G)
+    with jax.enable_x64():
+        R = jax.jit(way)(*map(jnp.asarray, turns))
+    # What rounding leaves of a sum of logarithms times degrees, up to 1e3 * log(1e6), moves no point over the edge.
+    np.testing.assert_allclose(R, by_loops(turns), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("way", ["xla", pytest.param("kernel", marks=ON_KERNELS)])
+def test_turns_without_a_point_in_the_slice_stay(way: str) -> None:
+    """With few points that happens: the angle is a multiple of a quarter turn."""
+    turns = some_turns(2, 3, tries=1)._replace(degrees=np.full(3, 1e6))
+    function = rotation_module.turn_pairs if way == "xla" else native.turn_pairs
+    R = np.asarray(
+        function(*(jnp.asarray(x, jnp.int32 if x.dtype.kind == "i" else jnp.float32) for x in turns))
+    )
+    np.testing.assert_array_equal(np.sort(np.abs(R), axis=0), [[0, 0], [1, 1]])
+
+
+@NEEDS_KERNELS
+@pytest.mark.on_kernels
+class TestKernel:
+    """Beside the XLA code on the same numbers."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize(("k", "G"), [(2, 1), (7, 5), (8, 33), (64, 2)])
+    def test_beside_xla(self, k: int, G: int, dtype: type, isa: str) -> None:
+        """In a batch, of which the members share the degrees."""
+        with jax.enable_x64():
+            members = [some_turns(k, G), some_turns(k, G)._replace(S=some_turns(k, G + 1).S[:G])]
+            R, S, degrees, rate, pairs, u = (
+                jnp.asarray(x, jnp.int32 if x[0].dtype.kind == "i" else dtype)
+                for x in (np.stack(both) for both in zip(*members, strict=True))
+            )
+            axes = (0, 0, None, None, None, 0)
+            arguments = R, S, degrees[0], rate[0], pairs[0], u
+            ours, xla = (
+                jax.jit(jax.vmap(way, axes))(*arguments)
+                for way in (native.turn_pairs, rotation_module.turn_pairs)
+            )
+        # As many turns as there are rounds for every number, a few roundings each.
+        np.testing.assert_allclose(ours, xla, rtol=0, atol=16 * MAX_ROUNDS * np.finfo(dtype).eps)
+
+    def test_keys_of_the_kernels_lead_there(self) -> None:
+        S, degrees = random_sums(3, 8), jnp.array([3.0, 10.0, 0.0])
+        key = jax.random.key(1)
+        text = str(jax.make_jaxpr(draw_rotation)(compiled(key), S, degrees, 0.5))
+        assert "bayesfm_rotation_f32" in text
+        np.testing.assert_allclose(
+            draw_rotation(compiled(key), S, degrees, 0.5),
+            draw_rotation(key, S, degrees, 0.5),
+            atol=16 * MAX_ROUNDS * np.finfo(np.float32).eps,
+        )
+
+    @pytest.mark.parametrize(
+        ("changed", "shape", "what"),
+        [
+            ("R", (3, 2), "R must be square"),
+            ("S", (2, 3, 2), "S has the wrong shape"),
+            ("degrees", (3,), "degrees has the wrong shape"),
+            ("pairs", (1, 1, 3), "pairs has the wrong shape"),
+            ("u", (1, 2, 35), "u has the wrong shape"),
+            ("u", (3, 1, 2), "u must have three columns"),
+        ],
+    )
+    def test_other_shapes_are_refused(self, changed: str, shape: tuple[int, ...], what: str) -> None:
+        turns = some_turns(3, 2)
+        arrays = {
+            k: jnp.asarray(x, jnp.int32 if k == "pairs" else jnp.float32) for k, x in turns._asdict().items()
+        }
+        arrays[changed] = jnp.zeros(shape, arrays[changed].dtype)
+        with pytest.raises(jax.errors.JaxRuntimeError, match=what):
+            jax.block_until_ready(inspect.unwrap(native.turn_pairs)(**arrays))
 
 
 @pytest.mark.parametrize("k", [2, 5, 2 * MAX_ROUNDS + 3])
@@ -57,8 +200,11 @@ def density(S: np.ndarray, degrees: np.ndarray, rate: float, angle: np.ndarray) 
     return p / p.sum()
 
 
+@pytest.mark.parametrize(
+    "key_of", [lambda key: key, pytest.param(compiled, marks=NEEDS_KERNELS)], ids=["xla", "kernel"]
+)
 @pytest.mark.parametrize(("size", "wrong"), [(30.0, False), (30.0, True), (1e7, False)])
-def test_angles_have_the_density_along_the_circle(size: float, wrong: bool) -> None:
+def test_angles_have_the_density_along_the_circle(size: float, wrong: bool, key_of: Callable) -> None:
     """From draws of the density ten steps lead to draws of it; degrees that are 1.5 times too large are noticed."""
     S = np.asarray(random_sums(2, 2, seed=3), np.float64) * size
     degrees, rate, number = np.array([1.0, 0.6]) * size, 0.5 * size, 8_000
@@ -76,7 +222,7 @@ def test_angles_have_the_density_along_the_circle(size: float, wrong: bool) -> N
         return jnp.arctan2(R[1, 0], R[0, 0])
 
     with jax.enable_x64():  # ten steps, the S of each computed from the one before
-        keys = jax.random.split(jax.random.key(4), number)
+        keys = key_of(jax.random.split(jax.random.key(4), number))
         end = np.asarray(
             jax.jit(jax.vmap(run))(keys, jnp.asarray(rotations(start)), jnp.asarray(turned(S, start)))
         )

@@ -290,6 +290,34 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   return ffi::Error::Success();
 }
 
+template <class T>
+ffi::Error rotation(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 2);
+  const auto R = a.in<T>(0, "R", {kAny, kAny});
+  const int64_t k = R.dim(0);
+  const auto S = a.in<T>(1, "S", {kAny, k, k});
+  const int64_t G = S.dim(0);
+  const auto degrees = a.in<T>(2, "degrees", {G});
+  const auto rate = a.in<T>(3, "rate", {});
+  const auto pairs = a.in<int32_t>(4, "pairs", {kAny, kAny, 2});
+  const auto u = a.in<T>(5, "u", {pairs.dim(0), pairs.dim(1), kAny});
+  a.expect(R.dim(1) == k, "R must be square");
+  const auto R_out = a.out<T>(0, "new R", {k, k});
+  const auto S_out = a.out<T>(1, "new S", {G, k, k});
+  a.expect(u.dim(2) >= 3, "u must have three columns at least");
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(R_out, R);
+  a.start_from(S_out, S);
+  const TurnPairs<T> turn = PICK(chosen.load(), turn_pairs<T>);
+  const int64_t turns = pairs.dim(0) * pairs.dim(1);
+  const double work = static_cast<double>(a.members() * turns) * (200 + static_cast<double>(G * (30 + 4 * k)));
+  run_parts(pool, a.members(), work, [&](int64_t b) {
+    turn({k, G, pairs.dim(0), pairs.dim(1), u.dim(2), a.at(degrees, b), *a.at(rate, b), a.at(pairs, b), a.at(u, b),
+          a.at(R_out, b), a.at(S_out, b)});
+  });
+  return ffi::Error::Success();
+}
+
 // Numbers lo, ..., hi - 1 of every member's stream; one takes some nanoseconds, measured with AVX-512.
 template <class F>
 void over_numbers(ffi::ThreadPool pool, int64_t members, int64_t size, double nanoseconds, const F& f) {
@@ -452,6 +480,7 @@ DEFINE(field);
 DEFINE(information);
 DEFINE(moments);
 DEFINE(move);
+DEFINE(rotation);
 DEFINE(rows);
 DEFINE(summaries);
 DEFINE(table);

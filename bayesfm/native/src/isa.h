@@ -8,6 +8,7 @@
 #include "moments.h"
 #include "normal.h"
 #include "polya_gamma.h"
+#include "rotation.h"
 #include "row_sums.h"
 #include "rows.h"
 #include "table.h"
@@ -33,6 +34,8 @@ namespace bayesfm {
   void summarize(const Matrix<T>&, int64_t, int64_t);                                          \
   template <class T>                                                                           \
   void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
+  template <class T>                                                                           \
+  void turn_pairs(const Turns<T>&);                                                            \
   void random_bits_of(uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                        \
   void random_keys(uint32_t, uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                 \
   void standard_normals(uint32_t, uint32_t, float*, int64_t, int64_t);                         \

@@ -45,7 +45,7 @@ class Parts {
 // Runs all parts, on several threads where that pays: to wake one and to wait for it can take a tenth of a millisecond, most
 // of all where two virtual cores share a real one. `nanoseconds`: roughly what all parts take on one thread.
 inline void run_parts(xla::ffi::ThreadPool pool, int64_t count, double nanoseconds, std::function<void(int64_t)> part) {
-  constexpr double kSaved = 2e5;
+  constexpr double kSaved = 1e5;
   const int64_t threads = std::min<int64_t>(pool.num_threads(), count);
   if (threads <= 1 || nanoseconds * (1 - 1.0 / static_cast<double>(threads)) < kSaved) {
     for (int64_t i = 0; i < count; ++i) part(i);
