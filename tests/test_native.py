@@ -263,6 +263,46 @@ def test_columns(K: int, isa: str) -> None:
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e3 * np.finfo(dtype).eps * scale)
 
 
+def short_columns(K: int, longest: int, dtype: type, decades: float) -> dict[str, np.ndarray]:
+    """Columns of so many rows at most, some of weight zero, in runs of up to forty; prior precisions over decades."""
+    rng = np.random.default_rng([K, longest])
+    n, sizes = 40 * max(1, longest), [1, 40, 3, 17]
+    case = columns_case(K, dtype, n, p := sum(sizes))
+    lengths = rng.integers(0, longest + 1, p)
+    lengths[[0, 1]] = longest
+    lengths[-1] = 0
+    of_runs = np.split(lengths, np.cumsum(sizes)[:-1])
+    rows = [rng.permutation(n)[: own.sum()] for own in of_runs]
+    ptr = np.concatenate([[0], np.cumsum(lengths)])
+    omega = case["omega"] * (rng.random(n) < 0.8)
+    return case | {
+        "ptr": ptr.astype(np.int32),
+        "row": np.concatenate(rows).astype(np.int32),
+        "ends": np.cumsum(sizes).astype(np.int32),
+        "value": rng.normal(size=ptr[-1]).astype(dtype),
+        "omega": omega.astype(dtype),
+        "precision": (10.0 ** rng.uniform(-decades, 1, (K, 3))).astype(dtype),
+    }
+
+
+@pytest.mark.parametrize("longest", [0, 1, 2, 3, 4, 5, 7, 8, 9])
+@pytest.mark.parametrize("K", [1, 2, 3, 6, 9, 10, 17, 33])
+def test_short_columns(K: int, longest: int, isa: str) -> None:
+    """As many rows as the draw without a Gram matrix takes, and one more; the same draws as by naive algebra."""
+    for dtype, decades in ((np.float64, 2.0), (np.float32, 0.5)):
+        case = short_columns(K, longest, dtype, decades)
+        expected = naive_columns(case)
+        with jax.enable_x64():
+            Q = native.as_table(jnp.asarray(case["Q"].T))
+            arrays = jax.tree.map(jnp.asarray, {**case, "Q": Q})
+            got = [np.asarray(x) for x in native.update_columns(**arrays)]
+        got[2] = got[2][:, : K - 1]
+        for a, b in zip(got, expected, strict=True):
+            # Of the largest number, with the condition of the systems: what the rows say over the weakest prior.
+            scale = max(1.0, float(np.max(np.abs(b), initial=0))) * max(1, longest) * 10**decades
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e3 * np.finfo(dtype).eps * scale)
+
+
 def test_long_runs_of_columns_are_shared_out_with_the_same_result() -> None:
     """Runs beyond the threshold of the thread pool, beside short ones."""
     rng = np.random.default_rng(0)
@@ -328,6 +368,26 @@ def test_group_moments(dtype: type, isa: str) -> None:
         # The mean is rounded to eps * 1000; what that adds to the scatter, count * (eps * 1000)^2, is nothing.
         expected = ((own - centre[:, None]) ** 2).sum(axis=1)
         np.testing.assert_allclose(scatter[:, g], expected, rtol=1e3 * np.finfo(dtype).eps, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [0, 1, 3, 4, 9, 33])
+def test_group_scatter(k: int, dtype: type, isa: str) -> None:
+    """A group without features, one of one, one longer than a part; far from zero, and from its own mean."""
+    rng = np.random.default_rng(k)
+    group = np.repeat(np.arange(4), [515, 0, 1, 20_003]).astype(np.int32)
+    theta = rng.normal(30, 1.0, (2, k + 1, len(group))).astype(dtype)
+    centre = rng.normal(30, 1.0, (k, 4)).astype(dtype)
+    with jax.enable_x64():
+        of_batch = jax.vmap(native.group_scatter, in_axes=(0, None, None))
+        got = np.asarray(of_batch(*map(jnp.asarray, (theta, group, centre))))
+    assert got.shape == (2, 4, k, k)
+    for b, g in np.ndindex(2, 4):
+        away = theta[b, 1:, group == g].T.astype(float) - centre[:, [g]]
+        # What is added up in a lane before it is flushed, 128 numbers at most, and the rounding of x - centre.
+        size = (away**2).sum(axis=1)
+        bound = 128 * np.finfo(dtype).eps * np.sqrt(np.outer(size, size)) + 1e-30
+        assert np.all(np.abs(got[b, g] - away @ away.T) <= bound)
 
 
 class TestStandardNormal:

@@ -143,9 +143,12 @@ def _with_sorted_rows(unit: Unit, units: list[Unit], n: int) -> Unit:
 
 
 def _runs(X: sparse.csr_array, group: Int[np.ndarray, " p"]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns by group and colour, and where a run of one group and colour ends."""
+    """Columns by group, colour and number of entries, and where a run of one group and colour ends.
+
+    Columns of like length are drawn side by side by the kernels.
+    """
     colours = colour_columns(X)
-    order = np.lexsort((colours, group))
+    order = np.lexsort((-np.diff(X.tocsc().indptr), colours, group))
     key = np.stack([group[order], colours[order]])
     return order, np.append(np.flatnonzero(np.any(key[:, 1:] != key[:, :-1], axis=0)) + 1, len(order))
 

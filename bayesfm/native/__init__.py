@@ -34,6 +34,7 @@ __all__ = [
     "gamma",
     "gamma_sums",
     "group_moments",
+    "group_scatter",
     "isa",
     "linear_predictor",
     "move_residual",
@@ -61,7 +62,18 @@ _SUFFIX = {"float32": "f32", "float64": "f64", "uint32": "u32"}
 _KEYS = ("bits", "keys")
 _DRAWS = ("gamma_sums", "gammas", "normals", "polya_gammas", "truncated_normals")
 _SUMS = ("counts", "ordinal", "student_t")
-_FUNCTIONS = ("columns", "field", "information", "moments", "move", "rotation", "rows", "summaries", "table")
+_FUNCTIONS = (
+    "columns",
+    "field",
+    "information",
+    "moments",
+    "move",
+    "rotation",
+    "rows",
+    "scatter",
+    "summaries",
+    "table",
+)
 
 
 @cache
@@ -344,6 +356,16 @@ def group_moments(
     shape = jax.ShapeDtypeStruct((theta.shape[0], num_groups), theta.dtype)
     mean, scatter = _call("moments", theta.dtype, (shape, shape))(theta, group)
     return mean, scatter
+
+
+def group_scatter(
+    theta: Float[Array, "K m"], group: Int[Array, " m"], centre: Float[Array, "k G"]
+) -> Float[Array, "G k k"]:
+    """Sum of (v_j - centre)(v_j - centre)' over every group (sorted), v_j the factors in column j of theta."""
+    k, num_groups = centre.shape
+    return _call("scatter", theta.dtype, jax.ShapeDtypeStruct((num_groups, k, k), theta.dtype))(
+        theta, group, centre
+    )
 
 
 def turn_pairs(

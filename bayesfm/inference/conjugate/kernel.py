@@ -54,10 +54,15 @@ class StateKernel:
 
     def report_of(self, state: ModelState) -> tuple[dict[str, Array], dict[str, Array]]:
         """Kept sites; log joint density ``lp``, log-likelihood, training RMSE."""
-        sites, data = to_sites(state, self.data.layout), self.data
-        stats = draw_stats(
-            self.spec, data.layout.group, data.observed, sites, state.eta, native=data.layout.native
-        )
+        layout, spec = self.data.layout, self.spec
+        sites = to_sites(state, layout)
+        own, group = sites, layout.group
+        if not (spec.prior_w.local_names or spec.prior_v.local_names):
+            # The density is a sum over the features in any order, and theirs of the design is a gather of all of theta.
+            theta = jnp.concatenate(state.theta, axis=-1)
+            own = {**sites, "w": theta[..., 0, :], "v": theta[..., 1:, :].mT}
+            group = jnp.concatenate([unit.group for unit in layout.units])
+        stats = draw_stats(spec, group, self.data.observed, own, state.eta, native=layout.native)
         sites["eta"] = state.eta[..., self.probe_rows]
         return {name: sites[name] for name in self.keep}, stats
 

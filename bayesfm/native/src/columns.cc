@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
+#include "few_rows.h"
 #include "gram.h"
 #include "lanes.h"
-#include "solve.h"
 
 namespace bayesfm::ISA {
 namespace {
@@ -83,7 +83,8 @@ void update_columns(const Columns<T>& f, const int32_t* ends, int64_t lo, int64_
   const Record record(k, f.stride, W<T>);
   const Aligned<T> records(static_cast<size_t>(record.size) * W<T>), block(block_size(record.ld, W<T>));
   const Aligned<T> old(static_cast<size_t>(record.ld) * W<T>), delta(record.ld + W<T>);
-  Systems<T> s(k + 1);
+  Systems<T> of_sums(k + 1);
+  FewRows<T> few(k + 1, f.stride);
   std::fill(old + 0, old + record.ld * W<T>, T(0));
   std::fill(delta + 0, delta + record.ld, T(0));
   for (int64_t first = lo; first < hi;) {
@@ -92,13 +93,25 @@ void update_columns(const Columns<T>& f, const int32_t* ends, int64_t lo, int64_
     const auto rows = [&](int l) {
       return RowsOfColumn<T>{f, old + l * record.ld, f.ptr[first + l], f.ptr[first + l + 1]};
     };
+    for (int i = 0; i <= k; ++i) {  // of the next columns: too many streams for the machine to see by itself
+      __builtin_prefetch(f.theta + i * f.p + first + count, 1);
+      __builtin_prefetch(f.noise + i * f.p + first + count);
+    }
+    int64_t most = 0;
     for (int l = 0; l < count; ++l) {
       for (int i = 0; i < k; ++i) old[l * record.ld + i] = f.theta[(i + 1) * f.p + first + l];
-      gram<T>(k, record.ld, rows(l), block, records + l * record.size);
+      most = std::max<int64_t>(most, f.ptr[first + l + 1] - f.ptr[first + l]);
     }
-    s.read_sums(record, records, count);
+    const bool short_ones = FewRows<T>::holds(most, k + 1);
+    Features<T>& s = short_ones ? static_cast<Features<T>&>(few) : of_sums;
     s.read_features(f.prior, f.noise, f.theta, f.p, first, count);
-    s.draw();
+    if (short_ones) {
+      few.draw(rows, count, most);
+    } else {
+      for (int l = 0; l < count; ++l) gram<T>(k, record.ld, rows(l), block, records + l * record.size);
+      of_sums.read_sums(record, records, count);
+      of_sums.draw();
+    }
     s.write_features(f.theta, f.p, first, count);
     for (int l = 0; l < count; ++l) {
       for (int i = 0; i < k; ++i) delta[i] = s.change(i + 1, l);

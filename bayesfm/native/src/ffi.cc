@@ -290,6 +290,43 @@ ffi::Error moments(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   return ffi::Error::Success();
 }
 
+// Features of one group, some thousands at a time: what they add up to does not depend on the number of threads.
+template <class T>
+ffi::Error scatter(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  constexpr int64_t kTogether = 1 << 14;
+  Arguments a(args, rets, 2);
+  const auto theta = a.in<T>(0, "theta", {kAny, kAny});
+  const int64_t k = theta.dim(0) - 1, m = theta.dim(1);
+  a.expect(k >= 0, "theta needs a row for w");
+  const auto group = a.in<int32_t>(1, "group", {m});
+  const auto centre = a.in<T>(2, "centre", {k, kAny});
+  const int64_t G = centre.dim(1);
+  const auto out = a.out<T>(0, "the scatter", {G, k, k});
+  if (!a.wrong().empty()) return refuse(a);
+  std::vector<Scatter<T>> parts;
+  std::vector<std::pair<int64_t, int64_t>> owner;  // member, group
+  for (int64_t b = 0; b < a.members(); ++b) {
+    std::fill(a.at(out, b), a.at(out, b) + out.size, T(0));
+    const int32_t* of = a.at(group, b);
+    for (int64_t lo = 0, hi; lo < m; lo = hi) {
+      hi = std::min<int64_t>(std::upper_bound(of + lo, of + m, of[lo]) - of, lo + kTogether);
+      parts.push_back({a.at(theta, b) + m, a.at(centre, b) + of[lo], k, m, G, lo, hi, nullptr});
+      owner.emplace_back(b, of[lo]);
+    }
+  }
+  std::vector<double> sums(parts.size() * static_cast<size_t>(k * k));
+  for (size_t i = 0; i < parts.size(); ++i) parts[i].out = sums.data() + static_cast<int64_t>(i) * k * k;
+  const GroupScatter<T> add = PICK(chosen.load(), group_scatter<T>);
+  const double work = 0.06 * static_cast<double>(a.members() * m * k * (k + 8));
+  run_parts(pool, static_cast<int64_t>(parts.size()), work, [&](int64_t i) { add(parts[i]); });
+  for (size_t i = 0; i < parts.size(); ++i) {
+    T* S = a.at(out, owner[i].first) + owner[i].second * k * k;
+    for (int64_t f = 0; f < k; ++f)
+      for (int64_t g = 0; g < k; ++g) S[f * k + g] += static_cast<T>(parts[i].out[std::min(f, g) * k + std::max(f, g)]);
+  }
+  return ffi::Error::Success();
+}
+
 template <class T>
 ffi::Error rotation(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 2);
@@ -482,6 +519,7 @@ DEFINE(moments);
 DEFINE(move);
 DEFINE(rotation);
 DEFINE(rows);
+DEFINE(scatter);
 DEFINE(summaries);
 DEFINE(table);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bayesfm_bits_u32, bayesfm::bits, BINDING);

@@ -35,6 +35,8 @@ namespace bayesfm {
   template <class T>                                                                           \
   void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
   template <class T>                                                                           \
+  void group_scatter(const Scatter<T>&);                                                       \
+  template <class T>                                                                           \
   void turn_pairs(const Turns<T>&);                                                            \
   void random_bits_of(uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                        \
   void random_keys(uint32_t, uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                 \

@@ -1,4 +1,4 @@
-// W systems side by side, one feature per vector lane.
+// Parameters and systems of W features side by side.
 #pragma once
 
 #include <algorithm>
@@ -10,25 +10,13 @@
 
 namespace bayesfm::ISA {
 
+// Parameters of W features side by side, one feature per vector lane.
 template <class T>
-class Systems {
+class Features {
  public:
-  explicit Systems(int K)
-      : K_(K), memory_(K * (K + 1) / 2 + 6 * K), A_(memory_), b_(A_ + K * (K + 1) / 2), noise_(b_ + K),
-        precision_(noise_ + K), prior_(precision_ + K), old_(prior_ + K), x_(old_ + K) {}
-
-  // Gram matrices and right-hand sides from `count` records side by side; lanes to spare repeat the last one.
-  void read_sums(const Record& record, const T* records, int count) {
-    for (int start = 0; start < record.size; start += W<T>) {
-      const int row = start / record.ld;
-      if (row < record.k && start % record.ld + W<T> <= row) continue;  // below the diagonal
-      V<T> turned[W<T>];
-#pragma GCC unroll 16
-      for (int l = 0; l < W<T>; ++l) turned[l] = load<T>(records + std::min(l, count - 1) * record.size + start);
-      transpose<T>(turned);
-      for (int l = 0; l < W<T>; ++l) put((start + l) / record.ld, (start + l) % record.ld, record.k, turned[l]);
-    }
-  }
+  explicit Features(int K)
+      : K_(K), memory_(5 * K), noise_(memory_), precision_(noise_ + K), prior_(precision_ + K), old_(prior_ + K),
+        x_(old_ + K) {}
 
   // Prior, normals and present parameters of features first, ..., first + count - 1.
   void read_features(const GroupPrior<T>& prior, const T* noise, const T* theta, int64_t m, int64_t first, int count) {
@@ -52,6 +40,47 @@ class Systems {
     }
   }
 
+  void write_features(T* theta, int64_t m, int64_t first, int count) const {
+    for (int i = 0; i < K_; ++i)
+      if (count == W<T>)
+        store<T>(theta + i * m + first, x_[i]);
+      else
+        for (int l = 0; l < count; ++l) theta[i * m + first + l] = x_[i][l];
+  }
+
+  T change(int i, int l) const { return x_[i][l] - old_[i][l]; }
+
+ protected:
+  const int K_;
+
+ private:
+  const Aligned<V<T>> memory_;
+
+ protected:
+  V<T> *const noise_, *const precision_, *const prior_, *const old_, *const x_;
+};
+
+// Their systems of K equations, from the sums over their rows.
+template <class T>
+class Systems : public Features<T> {
+  using Features<T>::K_, Features<T>::noise_, Features<T>::precision_, Features<T>::prior_, Features<T>::old_, Features<T>::x_;
+
+ public:
+  explicit Systems(int K) : Features<T>(K), memory_(K * (K + 1) / 2 + K), A_(memory_), b_(A_ + K * (K + 1) / 2) {}
+
+  // Gram matrices and right-hand sides from `count` records side by side; lanes to spare repeat the last one.
+  void read_sums(const Record& record, const T* records, int count) {
+    for (int start = 0; start < record.size; start += W<T>) {
+      const int row = start / record.ld;
+      if (row < record.k && start % record.ld + W<T> <= row) continue;  // below the diagonal
+      V<T> turned[W<T>];
+#pragma GCC unroll 16
+      for (int l = 0; l < W<T>; ++l) turned[l] = load<T>(records + std::min(l, count - 1) * record.size + start);
+      transpose<T>(turned);
+      for (int l = 0; l < W<T>; ++l) put((start + l) / record.ld, (start + l) % record.ld, record.k, turned[l]);
+    }
+  }
+
   // x ~ N(P^-1 b, P^-1).
   void draw() {
     for (int i = 0; i < K_; ++i) {
@@ -62,16 +91,6 @@ class Systems {
     for (int i = 0; i < K_; ++i) A_[at(i, i)] += precision_[i];
     solve<T, V<T>>(K_, A_, b_, noise_, precision_, x_);
   }
-
-  void write_features(T* theta, int64_t m, int64_t first, int count) const {
-    for (int i = 0; i < K_; ++i)
-      if (count == W<T>)
-        store<T>(theta + i * m + first, x_[i]);
-      else
-        for (int l = 0; l < count; ++l) theta[i * m + first + l] = x_[i][l];
-  }
-
-  T change(int i, int l) const { return x_[i][l] - old_[i][l]; }
 
  private:
   void put(int row, int column, int k, V<T> x) {
@@ -87,9 +106,8 @@ class Systems {
       b_[0] = x;
   }
 
-  const int K_;
   const Aligned<V<T>> memory_;
-  V<T> *const A_, *const b_, *const noise_, *const precision_, *const prior_, *const old_, *const x_;
+  V<T> *const A_, *const b_;
 };
 
 }  // namespace bayesfm::ISA

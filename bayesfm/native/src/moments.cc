@@ -1,8 +1,10 @@
-// Mean and scatter of each group of features, in two passes, so that nothing cancels; summed in double precision.
+// Mean and scatter of each group of features, in two passes, so that nothing cancels; summed in double precision. And scatter
+// matrices.
 #include "moments.h"
 
 #include <algorithm>
 
+#include "gram.h"
 #include "vector.h"
 
 namespace bayesfm::ISA {
@@ -28,7 +30,53 @@ double sum_of(const T* x, int64_t count, const F& f) {
   return sum;
 }
 
+constexpr int kTile = 4;
+constexpr int64_t kChunk = 512;  // features whose rows stay in the cache while all pairs of rows are multiplied
+
+// out[i][j] += <a_i, b_j> for kTile rows a and b of `count` numbers, a whole number of registers.
+template <class T>
+void add_products(const T* a, const T* b, int64_t count, int64_t k, int64_t rows, int64_t columns, double* out) {
+  V<T> acc[kTile][kTile] = {};
+  for (int64_t c = 0; c < count; c += W<T>) {
+    V<T> right[kTile];
+#pragma GCC unroll 4
+    for (int j = 0; j < kTile; ++j) right[j] = load<T>(b + j * kChunk + c);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTile; ++i) {
+      const V<T> left = load<T>(a + i * kChunk + c);
+#pragma GCC unroll 4
+      for (int j = 0; j < kTile; ++j) acc[i][j] += left * right[j];
+    }
+  }
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) out[i * k + j] += sum<T, W<T>>(acc[i][j]);
+}
+
 }  // namespace
+
+template <class T>
+void group_scatter(const Scatter<T>& f) {
+  const int64_t k = f.k, padded = (k + kTile - 1) / kTile * kTile;
+  const Aligned<T> away(static_cast<size_t>(padded * kChunk));
+  std::fill(away + k * kChunk, away + padded * kChunk, T(0));
+  std::fill(f.out, f.out + k * k, 0.0);
+  for (int64_t first = f.lo; first < f.hi; first += kChunk) {
+    const int64_t count = std::min(kChunk, f.hi - first), whole = (count + W<T> - 1) / W<T> * W<T>;
+    for (int64_t i = 0; i < k; ++i) {
+      const T *x = f.x + i * f.m + first, centre = f.centre[i * f.num_groups];
+      T* row = away + i * kChunk;
+      for (int64_t c = 0; c < count; ++c) row[c] = x[c] - centre;
+      std::fill(row + count, row + whole, T(0));
+    }
+    for (int64_t i = 0; i < k; i += kTile)
+      for (int64_t j = i; j < k; j += kTile)
+        add_products<T>(away + i * kChunk, away + j * kChunk, whole, k, std::min<int64_t>(kTile, k - i),
+                        std::min<int64_t>(kTile, k - j), f.out + i * k + j);
+  }
+}
+
+template void group_scatter<float>(const Scatter<float>&);
+template void group_scatter<double>(const Scatter<double>&);
 
 template <class T>
 void group_moments(const T* row, const int32_t* group, int64_t m, int64_t num_groups, T* mean, T* scatter) {

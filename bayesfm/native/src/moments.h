@@ -9,4 +9,16 @@ namespace bayesfm {
 template <class T>
 using GroupMoments = void (*)(const T* row, const int32_t* group, int64_t m, int64_t num_groups, T* mean, T* scatter);
 
+// Of features lo, ..., hi - 1 of one group: sum of (x - centre)(x - centre)', x of k rows of m numbers; centre[f * num_groups]
+// is that of row f. out (k, k): the upper triangle at least.
+template <class T>
+struct Scatter {
+  const T *x, *centre;
+  int64_t k, m, num_groups, lo, hi;
+  double* out;
+};
+
+template <class T>
+using GroupScatter = void (*)(const Scatter<T>&);
+
 }  // namespace bayesfm

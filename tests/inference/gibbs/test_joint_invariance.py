@@ -22,12 +22,17 @@ CASES = {
     "rows, factor by factor": {"kind": "rows", "rank": 3, "factor_block": 1},
 }
 WITH_KERNELS = {
-    "kernels, two fields, joint": {"kind": "fields", "rank": 3, "factor_block": 3, "native": True},
-    "kernels, two fields, overlapping blocks": {
-        **{"kind": "fields", "rank": 3, "factor_block": 2, "weighted": True, "native": True}
+    f"kernels, {name}": {**case, "native": True} for name, case in CASES.items() if "tile" not in case
+} | {
+    "kernels, two fields, factor by factor": {"kind": "fields", "rank": 3, "factor_block": 1, "native": True},
+    # Fewer rows than parameters in a column.
+    "kernels, rows, higher rank": {
+        "kind": "rows",
+        "rank": 6,
+        "factor_block": 6,
+        "weighted": True,
+        "native": True,
     },
-    "kernels, relation block": {"kind": "table", "rank": 3, "factor_block": 3, "native": True},
-    "kernels, rows": {"kind": "rows", "rank": 3, "factor_block": 3, "weighted": True, "native": True},
 }
 if native.available():
     CASES |= WITH_KERNELS

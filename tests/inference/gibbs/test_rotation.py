@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfm import native as kernels
 from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_state
 from bayesfm.inference.gibbs import rotation
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.model import ModelSpec
 from bayesfm.priors import HalfT, MultiplicativeGamma, NormalGamma
+from bayesfm.random import compiled
 from tests.inference.gibbs import joint
 from tests.statistics import assert_no_alarm
 
 RANK = 3
+NEEDS_KERNELS = pytest.mark.skipif(not kernels.available(), reason="built without a C++ compiler")
 
 
-def problem(kind: str) -> joint.Problem:
-    return joint.problem(kind, rank=RANK, factor_block=RANK, mu0_v=0.0)
+def problem(kind: str, *, native: bool = False) -> joint.Problem:
+    return joint.problem(kind, rank=RANK, factor_block=RANK, mu0_v=0.0, native=native)
 
 
 def rotate_and_draw(
@@ -27,7 +30,9 @@ def rotate_and_draw(
 ) -> ModelState:
     """The rotation, and the hyperparameters that are integrated out in it."""
     key_turn, key_hyper = jax.random.split(key)
-    theta = rotation.rotate(key_turn, state.theta, spec, data.layout)
+    theta = rotation.rotate(
+        compiled(key_turn) if data.layout.native else key_turn, state.theta, spec, data.layout
+    )
     moments = sweep_module.group_moments(data.layout, theta)
     features = sweep_module.features_of(data.layout, theta, moments, of_w=False)
     return state._replace(theta=theta, hyper_v=spec.prior_v.update(key_hyper, state.hyper_v, features))
@@ -40,9 +45,11 @@ def some_state(spec: ModelSpec, data: ModelData) -> ModelState:
     return state._replace(theta=theta)
 
 
+@pytest.mark.parametrize("way", ["few groups", "many groups", pytest.param("kernel", marks=NEEDS_KERNELS)])
 @pytest.mark.parametrize("kind", joint.DESIGNS)
-def test_sums_of_squares_by_loops(kind: str) -> None:
-    spec, design, _, data, _ = problem(kind)
+def test_sums_of_squares_by_loops(kind: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "FEW_GROUPS", 0 if way == "many groups" else rotation.FEW_GROUPS)
+    spec, design, _, data, _ = problem(kind, native=way == "kernel")
     state = some_state(spec, data)
     sums = rotation.sums_of_squares(state.theta, data.layout)
     v = np.asarray(jnp.concatenate(state.theta, axis=1)[1:, data.layout.place], np.float64)
@@ -74,9 +81,10 @@ def test_eta_and_w_stay_and_v_turns(kind: str) -> None:
         assert jnp.max(jnp.abs(old[1:] - new[1:])) > 1e-3
 
 
-def test_a_rotation_leaves_the_joint_distribution() -> None:
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=NEEDS_KERNELS)])
+def test_a_rotation_leaves_the_joint_distribution(native: bool) -> None:
     """Planted bugs are in tests/priors/test_rotation.py, where there is nothing else to blur them."""
-    assert_no_alarm(joint.p_values(problem("fields"), 10_000, 5, transition=rotate_and_draw))
+    assert_no_alarm(joint.p_values(problem("fields", native=native), 10_000, 5, transition=rotate_and_draw))
 
 
 @pytest.mark.parametrize("prior", [NormalGamma(mu0=0.3), HalfT(), MultiplicativeGamma()], ids=repr)
