@@ -390,6 +390,41 @@ def test_group_scatter(k: int, dtype: type, isa: str) -> None:
         assert np.all(np.abs(got[b, g] - away @ away.T) <= bound)
 
 
+def test_groups_of_a_scatter_out_of_range_are_refused() -> None:
+    for group in ([0, 2], [-1, 0]):
+        arguments = jnp.ones((3, 2)), jnp.asarray(group, jnp.int32), jnp.zeros((2, 2))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="a group is out of range"):
+            jax.block_until_ready(inspect.unwrap(native.group_scatter)(*arguments))
+
+
+def test_a_single_row_that_says_much_more_than_the_prior() -> None:
+    """In float32, where the Gram matrix has lost the prior: the draw is that of float64."""
+    K, p = 33, 20
+    rng = np.random.default_rng(0)
+    case = {
+        "ptr": np.arange(p + 1),
+        "row": np.arange(p),
+        "value": np.ones(p),
+        "ends": np.array([p]),
+        "omega": np.full(p, 1e7),
+        "r": rng.normal(size=p),
+        "Q": rng.normal(size=(p, K - 1)),
+        "group": np.zeros(p, int),
+        "precision": np.ones((K, 1)),
+        "mean": np.zeros((K, 1)),
+        "noise": rng.normal(size=(K, p)),
+        "theta": np.zeros((K, p)),
+    }
+    case = {k: x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for k, x in case.items()}
+    expected = naive_columns(case)[0]
+    Q = native.as_table(jnp.asarray(case["Q"].T))
+    got = np.asarray(native.update_columns(**jax.tree.map(jnp.asarray, {**case, "Q": Q}))[0])
+    # What the row determines is right to a rounding of r; the other directions are the prior's.
+    np.testing.assert_allclose(
+        got, expected, rtol=0, atol=1e3 * np.finfo(np.float32).eps * np.abs(expected).max()
+    )
+
+
 class TestStandardNormal:
     """Beside ``jax.random.normal``, whose bits it has."""
 

@@ -82,12 +82,11 @@ class FewRows : public Features<T> {
   template <int n>
   void eliminate(const V<T>* weight, const V<T>* weighted_r) {
     const T rounding = 4 * std::numeric_limits<T>::epsilon();
-    V<T> M[n][n], right[n], s[n];
+    V<T> M[n][n], e[n];
     for (int p = 0; p < n; ++p) {  // old parameters put back: what the rows say without this feature
       V<T> own{};
       for (int i = 0; i < K_; ++i) own += h(p, i) * old_[i];
-      right[p] = weighted_r[p] + weight[p] * own;
-      s[p] = V<T>{};
+      e[p] = weighted_r[p] + weight[p] * own;
       for (int q = 0; q < n; ++q) M[p][q] = p == q ? weight[p] : V<T>{};
     }
     for (int j = 0; j < K_; ++j) {
@@ -98,18 +97,26 @@ class FewRows : public Features<T> {
         for (int q = 0; q < n; ++q) g[p] += M[std::max(p, q)][std::min(p, q)] * h_j[q];
         d += h_j[p] * g[p];
         diagonal += weight[p] * h_j[p] * h_j[p];
-        b += h_j[p] * (right[p] - s[p]);
+        b += h_j[p] * e[p];
       }
-      const V<T> by_rounding = diagonal * rounding;
-      const V<T> floor = by_rounding > precision_[j] ? by_rounding : precision_[j];
-      const V<T> inverse = inverse_sqrt(d > floor ? d : floor);
+      V<T> floor = precision_[j];
+      if constexpr (n > 1) {  // of one row, no pivot can be wrong
+        const V<T> by_rounding = diagonal * rounding;
+        floor = by_rounding > floor ? by_rounding : floor;
+      }
+      const V<T> inverse = inverse_sqrt(d > floor ? d : floor), left = precision_[j] * inverse * inverse;
       inverse_[j] = inverse;
       mean_[j] = b * inverse;
       for (int p = 0; p < n; ++p) {
         const V<T> c = g[p] * inverse * inverse;
         c_[j * n + p] = c;
-        s[p] += c * b;
-        for (int q = 0; q <= p; ++q) M[p][q] -= c * g[q];
+        if constexpr (n == 1) {  // 1 - h c = lambda / d: nothing cancels
+          e[p] = e[p] * left - c * prior_[j];
+          M[p][p] *= left;
+        } else {
+          e[p] -= c * b;
+          for (int q = 0; q <= p; ++q) M[p][q] -= c * g[q];
+        }
       }
     }
   }

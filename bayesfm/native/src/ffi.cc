@@ -309,6 +309,7 @@ ffi::Error scatter(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
     std::fill(a.at(out, b), a.at(out, b) + out.size, T(0));
     const int32_t* of = a.at(group, b);
     for (int64_t lo = 0, hi; lo < m; lo = hi) {
+      if (of[lo] < 0 || of[lo] >= G) return ffi::Error::InvalidArgument("bayesfm kernels: a group is out of range");
       hi = std::min<int64_t>(std::upper_bound(of + lo, of + m, of[lo]) - of, lo + kTogether);
       parts.push_back({a.at(theta, b) + m, a.at(centre, b) + of[lo], k, m, G, lo, hi, nullptr});
       owner.emplace_back(b, of[lo]);

@@ -106,7 +106,11 @@ MUTANTS = {
         "rows", "columns.cc", "{W<T>, hi - first, *ends - first}", "{W<T>, hi - first}"
     ),
     "few rows: own contribution not put back": Mutant(
-        "rows", "few_rows.h", "weighted_r[p] + weight[p] * own;", "weighted_r[p] + T(0) * own;", rank=MORE
+        "rows",
+        "few_rows.h",
+        "e[p] = weighted_r[p] + weight[p] * own;",
+        "e[p] = weighted_r[p] + T(0) * own;",
+        rank=MORE,
     ),
     "few rows: nothing eliminated": Mutant(
         "rows", "few_rows.h", "M[p][q] -= c * g[q];", "M[p][q] -= T(0) * c;", rank=MORE
