@@ -421,7 +421,7 @@ def test_a_single_row_that_says_much_more_than_the_prior() -> None:
     got = np.asarray(native.update_columns(**jax.tree.map(jnp.asarray, {**case, "Q": Q}))[0])
     # What the row determines is right to a rounding of r; the other directions are the prior's.
     np.testing.assert_allclose(
-        got, expected, rtol=0, atol=1e3 * np.finfo(np.float32).eps * np.abs(expected).max()
+        got, expected, rtol=0, atol=64 * np.finfo(np.float32).eps * np.abs(expected).max()
     )
 
 
