@@ -137,7 +137,7 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"user": rng.integers(0, 8, 200), "item": rng.integers(0, 6, 200)})
     >>> y = 3.0 + rng.normal(size=8)[X["user"]] + rng.normal(size=6)[X["item"]]
-    >>> model = FMRegressor(rank=2, random_state=0).fit(X, y)
+    >>> model = FMRegressor(rank=2, num_samples=2000, random_state=0).fit(X, y)
     >>> mean, sd = model.predict(pd.DataFrame({"user": [3, 99], "item": [1, 1]}), return_std=True)
     >>> bool(sd[1] > sd[0])  # nobody has met user 99
     True
