@@ -16,7 +16,7 @@ from bayesfm.datasets import load_movielens_100k
 from bayesfm.design import Block, Design, TableEncoder, design_from_matrix
 from benchmarks.samplers import Problem
 
-__all__ = ["PROBLEMS", "newsgroups", "row_length", "two_fields"]
+__all__ = ["PROBLEMS", "newsgroups", "row_length", "three_factors", "two_fields"]
 
 
 def ml_100k(data_home: str | None) -> Problem:
@@ -34,6 +34,20 @@ def two_fields(name: str, rows: int, users: int, items: int) -> Problem:
     fields = {"user": (user, users), "item": (item, items)}
     design = Design(tuple(Block.field(f, code, np.arange(m)) for f, (code, m) in fields.items()))
     return _problem(name, design, rng.normal(3.5, 1.0, rows))
+
+
+def three_factors(
+    rows: int, users: int, items: int, noise: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User, item and rating of every row: three factors and noise; items with a long tail."""
+    rng = np.random.default_rng(0)
+    user = rng.integers(0, users, rows, dtype=np.int32)
+    item = (items * rng.random(rows) ** 3).astype(np.int32)
+    a, b = (rng.normal(size=(m, 3)).astype(np.float32) for m in (users, items))
+    y = rng.normal(3.5, noise, rows).astype(np.float32)
+    for f in range(3):
+        y += 0.5 * a[user, f] * b[item, f]
+    return user, item, y
 
 
 class Text(NamedTuple):

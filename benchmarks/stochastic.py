@@ -23,6 +23,7 @@ from bayesfm.design import Block, Design
 from bayesfm.inference.stochastic import Learner, MinibatchOptions, Totals
 from bayesfm.model import default_spec
 from benchmarks.machine import describe, peak_memory_gb, table
+from benchmarks.problems import three_factors
 
 __all__ = ["main"]
 
@@ -106,14 +107,8 @@ def _row(args: argparse.Namespace) -> str:
 
 
 def _ratings(args: argparse.Namespace) -> tuple[Design, np.ndarray]:
-    """Three factors and noise; items with a long tail."""
-    rng = np.random.default_rng(0)
-    user = rng.integers(0, args.users, args.rows, dtype=np.int32)
-    item = (args.items * rng.random(args.rows) ** 3).astype(np.int32)
-    a, b = (rng.normal(size=(m, 3)).astype(np.float32) for m in (args.users, args.items))
-    y = rng.normal(3.5, 0.5, args.rows).astype(np.float32)
-    for f in range(3):
-        y += 0.5 * a[user, f] * b[item, f]
+    """Two fields."""
+    user, item, y = three_factors(args.rows, args.users, args.items, noise=0.5)
     fields = {"user": (user, args.users), "item": (item, args.items)}
     return Design(tuple(Block.field(name, code, np.arange(m)) for name, (code, m) in fields.items())), y
 

@@ -19,7 +19,7 @@ def page() -> dict[str, Any]:
     """Every block of code, one after the other; the names afterwards."""
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     return names
@@ -35,6 +35,12 @@ def posterior_test(draws: np.ndarray, truth: np.ndarray | float) -> np.ndarray:
 def test_the_season_is_found(page: dict[str, Any]) -> None:
     assert_no_alarm(named("bend", posterior_test(page["curve"], page["season"])))
     assert np.min(posterior_test(page["curve"], 0.0)) < level(1)
+
+
+def test_the_season_is_found_by_minibatches(page: dict[str, Any]) -> None:
+    assert page["step"]._cache_size() == 1
+    assert_no_alarm(named("bend", posterior_test(page["learned"]["bend"], page["season"])))
+    assert np.min(posterior_test(page["learned"]["bend"], 0.0)) < level(1)
 
 
 def test_regressions_are_found(page: dict[str, Any]) -> None:

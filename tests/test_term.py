@@ -66,6 +66,31 @@ def test_values_are_those_of_the_equation(kind: str, name: str | None) -> None:
         assert set(drawn) == {"eta", f"{at}w0", *fm_dims(name=name)}
 
 
+def test_without_sorting_gradients_are_the_same_and_batches_of_fields_have_one_shape() -> None:
+    design = designs.make("everything")
+
+    def model(on: OnDevice) -> None:
+        eta = fm_term(on, RANK)
+        numpyro.sample("y", dist.Normal(eta, 1.0), obs=jnp.ones(design.num_rows))
+
+    with jax.enable_x64():
+        sites = {x: y for x, y in values_of(model, on_device(design)).items() if x != "y"}
+        gradients = [
+            quickly(jax.grad(lambda sites, on: log_density(model, (on,), {}, sites)[0]))(sites, on)
+            for on in (on_device(design), on_device(design, sort=False))
+        ]
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), *gradients)
+
+    rng = np.random.default_rng(0)
+    fields = Design([Block.field(name, rng.integers(0, 30, 200), range(30)) for name in ("user", "item")])
+    batches = [rng.permutation(200)[:100] for _ in range(5)]
+    shapes = {
+        sort: {str(jax.eval_shape(lambda x: x, on_device(fields.take(rows), sort=sort))) for rows in batches}
+        for sort in (True, False)
+    }
+    assert len(shapes[False]) == 1 < len(shapes[True])
+
+
 def test_without_intercept_and_without_factors() -> None:
     design = designs.make("two fields")
 

@@ -86,7 +86,9 @@ class MeanField:
     def _start_unit(self, point: ModelState, unit: Unit, theta: Float[Array, "K m"]) -> Gaussians:
         precision, _ = prior_of_unit(self.spec, point, self.data.layout, unit)
         if precision.ndim == 2:
-            precision = jnp.eye(theta.shape[0], dtype=theta.dtype)[:, :, None] * precision[:, None]
+            variance = START / precision
+            cov = jnp.eye(theta.shape[0], dtype=theta.dtype)[:, :, None] * variance[:, None]
+            return Gaussians(theta, cov, jnp.sum(jnp.log(variance), axis=0))
         return Gaussians(theta, *inverse(precision / START, pivot_floor(precision / START, precision)))
 
     def _with_eta(
