@@ -3,9 +3,8 @@
     python -m benchmarks approximations --data-home FOLDER [--split ua] [--ranks 8 20]
 
 Every engine of the package is run twice, the first time with its compilation, the second time without; NUTS once.
-Seconds are
-those of ``fit``. Peers: the Gibbs and variational engines of myfm, and modern-fm, of which the
-settings and the number of epochs that are best on the test set are shown. Peers are scored by their means alone.
+Seconds are those of ``fit``. Peers: the Gibbs and variational engines of myfm, and modern-fm, of which the settings and
+the number of epochs that are best on the test set are shown. Peers are scored by their means alone.
 """
 
 from __future__ import annotations
@@ -33,9 +32,10 @@ OURS: dict[str, dict[str, Any]] = {
     "mode, ALS, 5 % held out": {"inference": "map", "engine_options": {"validation": 0.05}},
     "Laplace": {"inference": "laplace"},
     "mean field": {"inference": "cavi"},
-    "mode by minibatches, scales by hand": {
+    "mode by minibatches, Adam": {"inference": "stochastic_map"},
+    "mode by minibatches, AdaGrad": {
         "inference": "stochastic_map",
-        "engine_options": {"scales": {"lambda_w": 10.0, "lambda_v": 15.0}},
+        "engine_options": {"optimiser": "adagrad"},
     },
     "stochastic variational, 40 epochs": {"inference": "svi", "engine_options": {"num_epochs": 40}},
     "Gibbs": {"inference": "gibbs", **SWEEPS},

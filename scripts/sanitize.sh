@@ -53,13 +53,13 @@ eight = ctypes.c_void_p(process.malloc(ctypes.c_size_t(8)))
 process.__asan_region_is_poisoned.restype = ctypes.c_void_p
 assert process.__asan_region_is_poisoned(eight, ctypes.c_size_t(8)) is None
 assert process.__asan_region_is_poisoned(eight, ctypes.c_size_t(9)) == eight.value + 8
-assert native._library()._name == os.environ["BAYESFM_KERNELS"]
+assert native.library.load()._name == os.environ["BAYESFM_KERNELS"]
 PROGRAM
 
 # Cases of the second file that run on XLA, too or alone, are left out, and so is what starts processes of its own. A report
 # goes to the worker's own standard error: what pytest captures of it is lost with the worker.
 watched python -m pytest -n 2 --dist worksteal --capture=sys \
     -k "(test_native and not threads) or on_kernels or (beside_xla and not random)" \
-    tests/test_native.py tests/test_native_tables.py tests/random/test_native_draws.py \
+    tests/test_native.py tests/test_native_beliefs.py tests/test_native_tables.py tests/random/test_native_draws.py \
     tests/likelihoods/test_native_sums.py tests/inference/gibbs/test_units.py \
     tests/inference/gibbs/test_kernels_beside_xla.py tests/priors/test_rotation.py "$@"

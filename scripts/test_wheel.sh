@@ -47,7 +47,7 @@ assert bayesfm.__file__.startswith(sys.argv[1]), bayesfm.__file__
 assert native.available()
 print("installed", bayesfm.__version__, "with kernels for", native.isa())
 PROGRAM
-"$work/with/bin/python" -m pytest -q -n 2 tests/test_native.py tests/test_native_tables.py \
+"$work/with/bin/python" -m pytest -q -n 2 tests/test_native.py tests/test_native_beliefs.py tests/test_native_tables.py \
     tests/inference/gibbs/test_kernels_beside_xla.py "$@"
 
 CXX=false "$python" -m build --wheel --outdir "$work/without" "$root"

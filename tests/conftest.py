@@ -101,7 +101,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """The kernels of every instruction set that the machine has, one after the other."""
     from bayesfm import native
 
-    library = native._library()
+    library = native.library.load()
     assert library is not None
     best = library.bayesfm_isa()
     if library.bayesfm_set_isa(native.ISAS.index(request.param)) < 0:

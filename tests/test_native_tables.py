@@ -135,6 +135,6 @@ def test_a_sweep_over_a_table(K: int, num_tables: int, dtype: str, isa: str) -> 
         assert new.dtype == moved.dtype == dtype
 
 
-def close(found: jax.Array, expected: np.ndarray, tolerance: float) -> None:
+def close(found: jax.Array | np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Relative to the largest."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())

@@ -59,7 +59,7 @@ def build_layout(
     max_fields: int = MAX_FIELDS,
     tile: int = TILE,
     dtype: type = np.float32,
-    native: bool = False,
+    native: bool | str = False,
 ) -> Layout:
     """Plan the units of a design and lay out their rows.
 
@@ -73,8 +73,8 @@ def build_layout(
         Rows per tile, about.
     dtype : type
         Floating type of the values.
-    native : bool
-        Lay rows out for the compiled kernels too.
+    native : bool or "fields"
+        Lay rows out for the compiled kernels; or only if there is nothing but fields.
 
     Returns
     -------
@@ -86,6 +86,7 @@ def build_layout(
     size = -(-(n + 1) // num_tiles)
     num_padded = num_tiles * (size if size < GRANULE**2 else -(-size // GRANULE) * GRANULE)
     fields, tables, loose = _sort_out(design, max_fields)
+    native = not (tables or loose) if native == "fields" else bool(native)
     group = design.groups
 
     def grouped(code: np.ndarray, m: int) -> RowGroups:

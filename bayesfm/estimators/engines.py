@@ -37,7 +37,7 @@ ENGINE_OPTIONS: dict[str, tuple[str, ...]] = {
     "map": MODE,
     "laplace": (*MODE, "sample_scales"),
     "cavi": (*ASCENT, "scales", "start", "validation"),
-    "stochastic_map": (*EPOCHS, "scales", "start", "validation"),
+    "stochastic_map": (*EPOCHS, "scales", "scale_epochs", "start", "validation"),
     "svi": (*EPOCHS, "scales", "update_scales", "expectation", "statistics", "start", "validation"),
 }
 """What ``engine_options`` may name."""
@@ -187,7 +187,14 @@ def new_learner(
 ) -> Learner:
     """A learner that has seen nothing, for rows that come in chunks."""
     settings = {"start": start, **(estimator.engine_options or {})}
-    wrong = [name for name in ("validation", "update_scales", "statistics") if settings.pop(name, None)]
+    if settings.get("scales") == "prior":
+        settings["scales"] = None
+    wrong = [
+        name
+        for name in ("validation", "update_scales", "statistics", "scale_epochs")
+        if settings.pop(name, None)
+    ]
+    wrong += ["scales='estimate'"] if isinstance(settings.get("scales"), str) else []
     if wrong:
         raise ValueError(
             f"engine_options {', '.join(wrong)} are for fit, which sees all rows; partial_fit has no use for them"

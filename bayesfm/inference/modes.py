@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from bayesfm._checks import check_choice, check_count
 from bayesfm.design import Design
 from bayesfm.inference.ascent import AscentOptions
-from bayesfm.inference.conjugate.kernel import model_data, report_options
+from bayesfm.inference.conjugate.kernel import belief_data, report_options
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.map.mode import find_mode, random_start
 from bayesfm.inference.map.run import mode_draws
@@ -214,7 +214,7 @@ def _around_mode(
     own = replace(
         options, max_iterations=check_count("scale_iterations", scale_iterations, minimum=1), callback=None
     )
-    data = model_data(design, problem)
+    data = belief_data(design, problem)
     estimated = estimate_scales(key_scales, problem, data, own, _held_scales(scales, spec, design))
     sites = {**estimated.sites, **_start_of(start, key_start, problem, design)}
     mode = find_mode(

@@ -223,7 +223,7 @@ def test_vmap_is_a_loop_on_kernels(terms: str) -> None:
 @on_kernels
 def test_wrong_shapes_are_refused_on_kernels() -> None:
     y, weight, eta, at = arrays(CASES["five classes"], jnp.float32)
-    unchecked = native._call("ordinal", jnp.float32, jax.ShapeDtypeStruct((2,), jnp.float32))
+    unchecked = native.library.call("ordinal", jnp.float32, jax.ShapeDtypeStruct((2,), jnp.float32))
     with pytest.raises(jax.errors.JaxRuntimeError, match="weight has the wrong shape"):
         jax.block_until_ready(unchecked(y, weight[1:], eta, at))
     with pytest.raises(jax.errors.JaxRuntimeError, match="the gradient is missing"):

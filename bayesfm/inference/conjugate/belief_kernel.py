@@ -15,6 +15,7 @@ from bayesfm.inference.conjugate.features import features_of, group_moments
 from bayesfm.inference.conjugate.inverse import Gaussians
 from bayesfm.inference.conjugate.kernel import StateKernel
 from bayesfm.inference.conjugate.linear_predictor import linear_predictor
+from bayesfm.inference.conjugate.noise import standard_normal
 from bayesfm.inference.conjugate.state import ModelState, to_sites
 from bayesfm.model import log_prior_of_features
 from bayesfm.priors import Hyper
@@ -60,7 +61,7 @@ class BeliefKernel(StateKernel):
 
     def sweep(self, key: Key[Array, ""], state: Drawn) -> Drawn:
         """A fresh draw of w0 and theta, and scales given it."""
-        key_theta, key_scales = jax.random.split(key)
+        key_theta, key_scales = jax.random.split(self._own(key))
         with jax.default_matmul_precision("highest"):
             drawn = self._theta(key_theta)
             if self.scales == "point":
@@ -86,7 +87,7 @@ class BeliefKernel(StateKernel):
         if self.root is not None:
             keys, drawn = jax.random.split(key_theta, len(theta)), []
             for i, (mean, root) in enumerate(zip(theta, self.root, strict=True)):
-                noise = jax.random.normal(keys[i], root.shape[:-1], root.dtype)
+                noise = standard_normal(keys[i], root[..., 0], use_native=self.data.layout.native)
                 drawn.append(mean + jnp.einsum("...mij,...mj->...im", root, noise))
                 squares += jnp.sum(noise * noise)
             theta = tuple(drawn)

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, Steps, TableUnit, Unit
+from bayesfm.inference.conjugate import compiled_beliefs
 from bayesfm.inference.conjugate.blocks import FactorBlocks, OtherFactors, UnitPrior
 from bayesfm.inference.conjugate.inverse import Gaussians, posterior
 from bayesfm.inference.conjugate.linear_predictor import codes_of, summary_of
@@ -37,6 +38,11 @@ def block_covariances(
     No unit waits for another, and no feature for another: nothing moves.
     """
     units = layout.units
+    if layout.native:
+        of_units = [compiled_beliefs.information(layout, i, theta, omega).T for i in range(len(units))]
+        return tuple(
+            posterior(*x) for x in zip(of_units, theta, [p.precision for p in priors], theta, strict=True)
+        )
     factors = [summary_of(predictor, u, t, layout)[1:] for u, t in zip(units, theta, strict=True)]
     out = []
     for i, unit in enumerate(units):

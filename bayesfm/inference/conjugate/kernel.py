@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from bayesfm import native
 from bayesfm._pytree import pytree
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
@@ -23,7 +24,7 @@ from bayesfm.likelihoods.base import RowData
 from bayesfm.model import ModelSpec
 from bayesfm.random import compiled
 
-__all__ = ["StateKernel", "model_data", "report_options"]
+__all__ = ["StateKernel", "belief_data", "model_data", "report_options"]
 
 
 @pytree(static=("keep",))
@@ -78,10 +79,9 @@ class StateKernel:
         return compiled(key) if self.data.layout.native else key
 
 
-def model_data(design: Design, problem: Problem, layout: Layout | None = None) -> ModelData:
-    """The layout of a design on the device, by default XLA's, with response, weights and row data padded to it."""
+def model_data(design: Design, problem: Problem, layout: Layout) -> ModelData:
+    """The layout of a design on the device, with response, weights and row data padded to it."""
     dtype = jnp.zeros(()).dtype
-    layout = build_layout(design, dtype=dtype.type) if layout is None else layout
 
     def padded(x: np.ndarray, fill: float = 0.0) -> Array:
         room = (0, layout.num_padded - len(x))
@@ -94,6 +94,16 @@ def model_data(design: Design, problem: Problem, layout: Layout | None = None) -
         start_sd=jnp.asarray(start_sd(design, problem.spread, problem.spec.predictor.rank), dtype),
         rows={name: padded(x, 1.0) for name, x in problem.rows.items()},
     )
+
+
+def belief_data(design: Design, problem: Problem) -> ModelData:
+    """For beliefs about features: laid out for the compiled kernels where these can bring them up to date.
+
+    That is on a CPU, for one-hot fields alone and a diagonal prior precision.
+    """
+    dtype = jnp.zeros(()).dtype.type
+    can = native.available() and jax.default_backend() == "cpu" and not problem.spec.prior_v.full
+    return model_data(design, problem, build_layout(design, dtype=dtype, native="fields" if can else False))
 
 
 def report_options(

@@ -31,7 +31,10 @@ STEPS, FIRST_STEP = 20, 0.1
 
 
 class Beliefs(NamedTuple):
-    """Mean and covariance of x of every feature, in the order of the design: of w (p,), (p,) or v (p, k), (p, k, k)."""
+    """Mean and covariance of x of every feature, in the order of the design: of w (p,), (p,) or v (p, k), (p, k, k).
+
+    Where the prior precision of v is diagonal, the variances (p, k) alone may stand for the covariance.
+    """
 
     mean: Float[Array, "p *k"]
     cov: Float[Array, "p *kk"]
@@ -41,7 +44,7 @@ class Beliefs(NamedTuple):
     @property
     def variance(self) -> Float[Array, "p *k"]:
         """The diagonal of the covariance."""
-        return self.cov if self.mean.ndim == 1 else jnp.diagonal(self.cov, axis1=1, axis2=2)
+        return self.cov if self.cov.ndim == self.mean.ndim else jnp.diagonal(self.cov, axis1=1, axis2=2)
 
     @property
     def sizes(self) -> Sizes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
-from bayesfm.inference.conjugate.blocks import UnitPrior
+from bayesfm.inference.conjugate import compiled_beliefs
+from bayesfm.inference.conjugate.blocks import GroupPrior, UnitPrior
 from bayesfm.inference.conjugate.inverse import Gaussians
 from bayesfm.inference.conjugate.linear_predictor import codes_of, summary_of
 from bayesfm.inference.conjugate.mean_field import (
@@ -32,11 +34,16 @@ def sweep_beliefs(
     predictor: FM,
     layout: Layout,
     beliefs: tuple[Gaussians, ...],
-    priors: list[UnitPrior],
+    priors: Sequence[UnitPrior] | Sequence[GroupPrior],
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
 ) -> tuple[tuple[Gaussians, ...], Float[Array, " n_pad"]]:
-    """Bring the belief about every unit up to date, one unit after the other; also the residual z - E[eta]."""
+    """Bring the belief about every unit up to date, one unit after the other; also the residual z - E[eta].
+
+    ``priors`` are per feature, or in a layout for the compiled kernels per group.
+    """
+    if layout.native:
+        return compiled_beliefs.sweep_beliefs(layout, beliefs, cast("Sequence[GroupPrior]", priors), omega, r)
     units, new = layout.units, list(beliefs)
     factors = [summary_of(predictor, u, b.mean, layout)[1:] for u, b in zip(units, new, strict=True)]
     spreads = [_spread_of(u, b) for u, b in zip(units, new, strict=True)]
@@ -52,6 +59,8 @@ def sweep_beliefs(
 
 def eta_variance(predictor: FM, layout: Layout, beliefs: tuple[Gaussians, ...]) -> Float[Array, " n_pad"]:
     """Variance of eta of every row, w0 left out, by tiles."""
+    if layout.native:
+        return compiled_beliefs.eta_variance(layout, beliefs)
     units, k = layout.units, predictor.rank
     parts = [
         (summary_of(predictor, u, b.mean, layout)[1:], _spread_of(u, b), codes_of(u))

@@ -152,6 +152,12 @@ class Learner:
         """What steps read and do not change."""
         return Model(self.spec, self._groups, self.hyper_w, self.hyper_v)
 
+    @property
+    def scales(self) -> dict[str, Array]:
+        """Hyperparameters by site."""
+        of_w = {f"{name}_w": x for name, x in self.hyper_w.items()}
+        return of_w | {f"{name}_v": x for name, x in self.hyper_v.items()}
+
     def _prior(self) -> tuple[Array, Array]:
         """Mean and standard deviation of every feature under the prior, (p, *L, K)."""
         return prior_normals(self.rule, self.model)

@@ -62,8 +62,7 @@ def draws_of(
     probe_rows = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
     probes = DesignArrays.from_design(design.take(probe_rows), learner.dtype)
     fixed = constrained(learner.spec.likelihood, learner.state.dense["params"])
-    fixed |= {f"{name}_w": x for name, x in learner.hyper_w.items()}
-    fixed |= {f"{name}_v": x for name, x in learner.hyper_v.items()}
+    fixed |= learner.scales
     features = learner.features()
     w0 = normals_of_intercept(learner.rule, learner.state.dense, learner.state.table)
     names = [name for name in ("w0", "w", "v", "eta") if name in keep]

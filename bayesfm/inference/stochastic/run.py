@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,9 @@ from bayesfm.model import ModelSpec
 
 __all__ = ["Learned", "learn", "stochastic_map", "svi"]
 
+SCALE_EPOCHS = 10
+"""Epochs of an approximation that estimate the scales of a point; measured, see docs/engines.md."""
+
 
 def stochastic_map(
     key: Key[Array, ""],
@@ -33,7 +37,8 @@ def stochastic_map(
     weight: Float[np.ndarray, " n"] | None = None,
     row_data: Mapping[str, Any] | None = None,
     options: MinibatchOptions | None = None,
-    scales: Mapping[str, Any] | None = None,
+    scales: str | Mapping[str, Any] = "estimate",
+    scale_epochs: int = SCALE_EPOCHS,
     start: Mapping[str, Any] | None = None,
     held_out: float | HeldOut | tuple[Any, ...] | None = None,
     keep: Sequence[str] | str = "all",
@@ -56,11 +61,14 @@ def stochastic_map(
         What the likelihood has to know of every row.
     options : MinibatchOptions, optional
         Epochs, batch size, optimiser, learning rate, progress.
-    scales : mapping of str to array, optional
-        Hyperparameters of the priors by site (``{"lambda_v": 4.0}``), each of the site's shape or of one that
-        broadcasts to it; by default where the priors would start a chain. They are fixed: the joint density has no
-        mode in scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood
-        are optimised.
+    scales : "estimate", "prior" or mapping of str to array
+        Hyperparameters of the priors: those that :func:`svi` finds in ``scale_epochs``; where the priors would start a
+        chain, which hardly shrinks at all; or by site (``{"lambda_v": 4.0}``), each of the site's shape or of one that
+        broadcasts to it, the others where the priors would start. They are fixed: the joint density has no mode in
+        scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood are
+        optimised.
+    scale_epochs : int, default=10
+        Epochs that estimate scales, of the same batches and by the same optimiser (measured, see docs/engines.md).
     start : mapping of str to array, optional
         w0, w and v by site, as another engine found them; by default w = 0 and small random v.
     held_out : float or (design, y) or HeldOut, optional
@@ -101,7 +109,8 @@ def stochastic_map(
     (1, 1, 2)
     """
     rest: dict[str, Any] = {"weight": weight, "row_data": row_data, "options": options, "scales": scales}
-    return _fit(key, spec, design, y, "point", held_out, num_samples=1, keep=keep, start=start, **rest)
+    rest |= {"scale_epochs": scale_epochs, "start": start}
+    return _fit(key, spec, design, y, "point", held_out, num_samples=1, keep=keep, **rest)
 
 
 def svi(
@@ -236,7 +245,8 @@ def learn(
     weight: Float[np.ndarray, " n"] | None = None,
     row_data: Mapping[str, Any] | None = None,
     options: MinibatchOptions | None = None,
-    scales: Mapping[str, Any] | None = None,
+    scales: str | Mapping[str, Any] | None = None,
+    scale_epochs: int = SCALE_EPOCHS,
     start: Mapping[str, Any] | None = None,
     update_scales: bool = False,
 ) -> Learned:
@@ -248,6 +258,9 @@ def learn(
     key_split, key_learner, key_draws = jax.random.split(key, 3)
     train_rows, others = _split(key_split, HeldOut(design, y, weight, row_data), held_out)
     n = train_rows.design.num_rows
+    began = time.perf_counter()
+    given = _given_scales(key_learner, spec, train_rows, options, scales, scale_epochs, start, expectation)
+    seconds_for_scales = time.perf_counter() - began
     learner = Learner(
         key_learner,
         spec,
@@ -257,7 +270,7 @@ def learn(
         row_data=train_rows.row_data,
         expectation=expectation,
         options=options,
-        scales=scales,
+        scales=given,
         start=start,
         totals=Totals.of(train_rows.design),
     )
@@ -271,9 +284,47 @@ def learn(
         "history": history.as_dict(),
         "objective": history.objective,
         "seconds": seconds,
+        "seconds_for_scales": seconds_for_scales,
         "rows_per_second": n * len(history.epoch) / seconds,
     }
     return Learned(learner, source, design, key_draws, info)
+
+
+def _given_scales(
+    key: Key[Array, ""],
+    spec: ModelSpec,
+    rows: HeldOut,
+    options: MinibatchOptions,
+    scales: str | Mapping[str, Any] | None,
+    scale_epochs: int,
+    start: Mapping[str, Any] | None,
+    expectation: str,
+) -> Mapping[str, Any] | None:
+    """Hyperparameters by site that a learner begins with; None for those that the priors begin with.
+
+    Those of a point stay: unless told otherwise they are learned before, with an approximation.
+    """
+    num_epochs = check_count("scale_epochs", scale_epochs, minimum=1)
+    if expectation != "point" or not isinstance(scales, str | None):
+        return scales  # type: ignore[return-value]  # other than a mapping, it is refused by name
+    check_choice("scales", scales, (None, "estimate", "prior"))
+    unknown = spec.prior_w.hyper_names() or (spec.predictor.rank and spec.prior_v.hyper_names())
+    if scales == "prior" or not unknown:
+        return None
+    learner = Learner(
+        key,
+        spec,
+        rows.design,
+        rows.y,
+        weight=rows.weight,
+        row_data=rows.row_data,
+        expectation="auto",
+        options=replace(options, num_epochs=num_epochs, callback=None),
+        start=start,
+        totals=Totals.of(rows.design),
+    )
+    train(learner, learner.rows(*rows), None, True)
+    return learner.scales
 
 
 def _split(

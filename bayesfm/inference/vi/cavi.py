@@ -17,7 +17,7 @@ from bayesfm.inference.conjugate.expectation import curvature, expected_augmenta
 from bayesfm.inference.conjugate.inverse import Gaussians, inverse
 from bayesfm.inference.conjugate.linear_predictor import linear_predictor
 from bayesfm.inference.conjugate.normal import pivot_floor
-from bayesfm.inference.conjugate.prior_terms import prior_of_unit
+from bayesfm.inference.conjugate.prior_terms import prior_of_unit, priors_of_units
 from bayesfm.inference.conjugate.scales import expected_log_prior, fit_hyper
 from bayesfm.inference.conjugate.state import ModelData, ModelState, to_sites
 from bayesfm.inference.conjugate.sweep_beliefs import eta_variance, sweep_beliefs
@@ -135,11 +135,12 @@ class MeanField:
             pull = spec.intercept.precision * (spec.intercept.mean - w0)
             w0 = w0 + w0_variance * (pull + total(omega, r, of=jnp.multiply))
             r = r - (w0 - point.w0)
-        priors = [prior_of_unit(spec, point, layout, unit) for unit in layout.units]
+        by_unit = lambda: [prior_of_unit(spec, point, layout, unit) for unit in layout.units]  # noqa: E731
+        priors = priors_of_units(spec, point, layout) if layout.native else by_unit()
         beliefs, _ = sweep_beliefs(spec.predictor, layout, state.beliefs, priors, omega, r)
         point = point._replace(w0=w0)
         if self.fit_scales:
-            of_w, of_v = beliefs_of(layout, beliefs)
+            of_w, of_v = beliefs_of(layout, beliefs, full=spec.prior_v.full)
             hyper_w = fit_hyper(spec.prior_w, point.hyper_w, of_w)
             point = point._replace(hyper_w=hyper_w, hyper_v=fit_hyper(spec.prior_v, point.hyper_v, of_v))
         return self._with_eta(point, w0_variance, beliefs)
@@ -159,7 +160,7 @@ class MeanField:
     def _prior_and_entropy(self, state: BeliefState) -> Float[Array, ""]:
         """E[log p(w0, w, v, scales)] and the entropy of the beliefs."""
         spec, point = self.spec, state.point
-        of_w, of_v = beliefs_of(self.data.layout, state.beliefs)
+        of_w, of_v = beliefs_of(self.data.layout, state.beliefs, full=spec.prior_v.full)
         out = expected_log_prior(spec.prior_w, point.hyper_w, of_w)
         if spec.predictor.rank:
             out += expected_log_prior(spec.prior_v, point.hyper_v, of_v)

@@ -15,7 +15,7 @@ from bayesfm.design import Design
 from bayesfm.inference.ascent import AscentOptions, climb
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.conjugate.belief_kernel import BeliefKernel, roots
-from bayesfm.inference.conjugate.kernel import model_data, report_options
+from bayesfm.inference.conjugate.kernel import belief_data, report_options
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.problem import as_draws, prepare
 from bayesfm.inference.start import point_sites
@@ -107,7 +107,7 @@ def cavi(
             f"{type(spec.likelihood).__name__} has no bound for coordinate ascent: use map, laplace or nuts"
         )
     problem = prepare(spec, design, y, weight, row_data)
-    data = model_data(design, problem)
+    data = belief_data(design, problem)
     climber = MeanField(problem.spec, data, validation_rows(problem, spec, validation))
     key_start, key_draws = jax.random.split(key)
     given = {} if start is None else _floats(point_sites(start, spec, design.num_features, problem.centre))

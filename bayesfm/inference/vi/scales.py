@@ -47,7 +47,7 @@ def estimate_scales(
     problem : Problem
         Checked and centred.
     data : ModelData
-        Its rows on the device, in XLA's layout.
+        Its rows on the device.
     options : AscentOptions
         Iterations, tolerance, progress.
     held : mapping of str to array, optional

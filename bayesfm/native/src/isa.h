@@ -1,6 +1,7 @@
 // The kernels of every instruction set, and which of them is in force.
 #pragma once
 
+#include "beliefs.h"
 #include "bits.h"
 #include "columns.h"
 #include "field.h"
@@ -24,6 +25,12 @@ namespace bayesfm {
   void row_information(const OwnedRows<T>&, const T*, const T*, T*, int, int);                 \
   template <class T>                                                                           \
   void move_rows(const OwnedRows<T>&, const T*, T*, int, int);                                 \
+  template <class T>                                                                           \
+  void update_beliefs(const Beliefs<T>&, int, int);                                            \
+  template <class T>                                                                           \
+  void fill_spreads(const Spreads<T>&, int64_t, int64_t);                                      \
+  template <class T>                                                                           \
+  void row_variances(const Variances<T>&, int64_t, int64_t);                                   \
   template <class T>                                                                           \
   void update_table(const Table<T>&);                                                          \
   template <class T>                                                                           \

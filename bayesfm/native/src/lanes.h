@@ -18,7 +18,7 @@ class Features {
       : K_(K), memory_(5 * K), noise_(memory_), precision_(noise_ + K), prior_(precision_ + K), old_(prior_ + K),
         x_(old_ + K) {}
 
-  // Prior, normals and present parameters of features first, ..., first + count - 1.
+  // Prior, normals (none where they are null) and present parameters of features first, ..., first + count - 1.
   void read_features(const GroupPrior<T>& prior, const T* noise, const T* theta, int64_t m, int64_t first, int count) {
     const int32_t* group = prior.group + first;
     for (int i = 0; i < K_; ++i) {
@@ -26,7 +26,7 @@ class Features {
       if (count == W<T> && group[0] == group[count - 1]) {  // groups are sorted
         precision_[i] = splat<T>(precision[group[0]]);
         prior_[i] = splat<T>(precision[group[0]] * mean[group[0]]);
-        noise_[i] = load<T>(noise + i * m + first);
+        noise_[i] = noise ? load<T>(noise + i * m + first) : V<T>{};
         old_[i] = load<T>(theta + i * m + first);
         continue;
       }
@@ -34,7 +34,7 @@ class Features {
         const int j = std::min(l, count - 1);
         precision_[i][l] = precision[group[j]];
         prior_[i][l] = precision[group[j]] * mean[group[j]];
-        noise_[i][l] = noise[i * m + first + j];
+        noise_[i][l] = noise ? noise[i * m + first + j] : T(0);
         old_[i][l] = theta[i * m + first + j];
       }
     }
@@ -63,6 +63,7 @@ class Features {
 // Their systems of K equations, from the sums over their rows.
 template <class T>
 class Systems : public Features<T> {
+ protected:
   using Features<T>::K_, Features<T>::noise_, Features<T>::precision_, Features<T>::prior_, Features<T>::old_, Features<T>::x_;
 
  public:
@@ -107,6 +108,8 @@ class Systems : public Features<T> {
   }
 
   const Aligned<V<T>> memory_;
+
+ protected:
   V<T> *const A_, *const b_;
 };
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from bayesfm import native
 from bayesfm.design import Block, Design
 from bayesfm.design.layout import build_layout
-from bayesfm.inference.conjugate.blocks import UnitPrior
+from bayesfm.inference.conjugate.blocks import GroupPrior, UnitPrior
 from bayesfm.inference.conjugate.curvature import block_covariances
 from bayesfm.inference.conjugate.inverse import Gaussians, inverse
 from bayesfm.inference.conjugate.linear_predictor import linear_predictor
@@ -22,6 +23,7 @@ from bayesfm.predictors.spread import Spread, variance_of_rows
 from tests.inference.conjugate.naive import bound, moments_of_eta
 
 W0, RANK, N = 0.3, 2, 14
+KERNELS = ", compiled"
 K = RANK + 1
 PRECISION, MEAN = np.array([1.0, 2.0, 3.0]), np.array([0.2, -0.1, 0.3])
 
@@ -43,6 +45,8 @@ def designs(rng: np.random.Generator) -> dict[str, Design]:
         "rows": Design([Block.create("rows", few_per_row(rng, N, 5, 3))]),
         "field and table": Design([user, table]),
         "field and rows": Design([user, Block.create("rows", few_per_row(rng, N, 4, 2))]),
+        "one field": Design([user]),
+        "three fields": Design([user, item, Block.field("hour", rng.integers(0, 3, N), list("uvw"))]),
     }
 
 
@@ -50,7 +54,7 @@ class Case(NamedTuple):
     X: np.ndarray
     layout: Any
     beliefs: tuple[Gaussians, ...]
-    priors: list[UnitPrior]
+    priors: list[UnitPrior] | list[GroupPrior]
     omega: np.ndarray
     z: np.ndarray
 
@@ -76,8 +80,9 @@ class Case(NamedTuple):
 
 def case(name: str, tile: int) -> Case:
     rng = np.random.default_rng(1)
-    design = designs(rng)[name]
-    layout = jax.device_put(build_layout(design, dtype=np.float64, tile=tile))
+    kernels = name.endswith(KERNELS)
+    design = designs(rng)[name.removesuffix(KERNELS)]
+    layout = jax.device_put(build_layout(design, dtype=np.float64, tile=tile, native=kernels))
     p = design.num_features
     m, A = rng.normal(size=(p, K)), 0.4 * rng.normal(size=(p, K, K))
     S = A @ A.transpose(0, 2, 1) + 0.05 * np.eye(K)
@@ -87,13 +92,17 @@ def case(name: str, tile: int) -> Case:
         log_det = jnp.asarray(np.linalg.slogdet(S[j])[1])
         beliefs.append(Gaussians(jnp.asarray(m[j].T), jnp.asarray(np.moveaxis(S[j], 0, -1)), log_det))
         ones = np.ones((1, len(j)))
-        priors.append(UnitPrior(jnp.asarray(PRECISION[:, None] * ones), jnp.asarray(MEAN[:, None] * ones)))
+        of_unit = UnitPrior(jnp.asarray(PRECISION[:, None] * ones), jnp.asarray(MEAN[:, None] * ones))
+        each = jnp.arange(len(j), dtype=jnp.int32)
+        priors.append(GroupPrior(*of_unit, each) if kernels else of_unit)
     return Case(
         design.to_csr().toarray(), layout, tuple(beliefs), priors, rng.gamma(2.0, 1.0, N), rng.normal(size=N)
     )
 
 
 KINDS = ("fields", "rows", "field and table", "field and rows")
+if native.available():
+    KINDS += ("fields" + KERNELS, "one field" + KERNELS, "three fields" + KERNELS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

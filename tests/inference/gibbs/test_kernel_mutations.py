@@ -139,7 +139,7 @@ MUTANTS = {
 def compiled(source: Path, into: Path) -> Path:
     """Object file of one source."""
     out = into / f"{source.stem}.o"
-    options = ["-DISA=baseline", "-DVECTOR_BYTES=16"] if source.stem != "ffi" else []
+    options = ["-DISA=baseline", "-DVECTOR_BYTES=16"] if not source.stem.startswith("ffi") else []
     include = ["-isystem", jax.ffi.include_dir()]
     subprocess.run([COMPILER, *FLAGS, *options, *include, "-c", str(source), "-o", str(out)], check=True)
     return out

@@ -10,13 +10,25 @@ import numpy as np
 import pytest
 from numpyro.infer.util import log_density
 
-from bayesfm import AscentOptions, ChainOptions, cavi, default_spec, find_map, gibbs, laplace
+from bayesfm import AscentOptions, ChainOptions, cavi, default_spec, find_map, gibbs, laplace, nuts
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.design.gradient import GradientArrays
 from bayesfm.inference.draws import Draws
-from bayesfm.likelihoods import Categorical, Gaussian, Likelihood, OrdinalLogit, Poisson
+from bayesfm.inference.map.lbfgs import LBFGS
+from bayesfm.inference.problem import prepare
+from bayesfm.likelihoods import (
+    BernoulliLogit,
+    Categorical,
+    Gaussian,
+    Likelihood,
+    OrdinalLogit,
+    Poisson,
+)
+from bayesfm.likelihoods.base import Observed
 from bayesfm.model import ModelSpec, numpyro_model
-from bayesfm.priors import HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
+from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
 from tests.inference.vi.test_cavi import CASES, one_field, ratings
+from tests.statistics import assert_no_alarm, mcse, named, z_test
 
 KEY = jax.random.key(0)
 LONG = AscentOptions(max_iterations=2000, tolerance=1e-12, progress=False)
@@ -55,6 +67,49 @@ def test_no_slope_is_left(name: str, optimiser: str) -> None:
         assert draws.sites["w"].shape == (1, 1, 14)
         for x, left in slope(draws, spec, design, y).items():
             assert np.max(np.abs(left)) < 1e-2 * len(y) ** 0.5, x
+
+
+@pytest.mark.parametrize("name", ["gaussian", "student-t", "probit", "logit", "ordinal", "negative binomial"])
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    """What L-BFGS climbs, coordinate by coordinate, away from the mode; in float64, by central differences."""
+    spec, design, y = problem(name)
+    rng = np.random.default_rng(2)
+    with jax.enable_x64():
+        draws = find_map(KEY, spec, design, y, options=SHORT)
+        sites = {x: jax.numpy.asarray(values[0, 0]) for x, values in draws.sites.items() if x != "eta"}
+        moving = {x: sites[x] + 0.3 * rng.normal(size=sites[x].shape) for x in ("w0", "w", "v") if x in sites}
+        prepared = prepare(spec, design, y, None, None)
+        observed = Observed(*jax.tree.map(jax.numpy.asarray, (prepared.y, prepared.weight, prepared.rows)))
+        arrays = GradientArrays.from_design(design, np.float64)
+        climber = LBFGS(spec, arrays, observed, jax.numpy.asarray(design.groups), None)
+        height = jax.jit(lambda own: climber.start({**sites, **own}).height)
+        slopes = jax.grad(height)(moving)
+        for x, value in moving.items():
+            for at in np.ndindex(value.shape):
+                ends = [height({**moving, x: value.at[at].add(h)}) for h in (1e-5, -1e-5)]
+                found = float(ends[0] - ends[1]) / 2e-5
+                np.testing.assert_allclose(slopes[x][at], found, rtol=1e-6, atol=1e-6)
+
+
+def test_draws_of_nuts_surround_the_mode() -> None:
+    """Of a posterior that is normal they have the mode for their mean; of any other, none lies higher."""
+    design, eta = ratings()
+    y = eta + 0.3 * np.random.default_rng(1).normal(size=len(eta))
+    known = {"prior_w": Fixed(precision=2.0), "prior_v": Fixed(precision=3.0)}
+    noise = Gaussian(a0=1e6, b0=1e6 / 4.0)  # as good as known
+    chains = ChainOptions(num_warmup=300, num_samples=500, num_chains=2, progress=False)
+    p_values = {}
+    for rank, likelihood, response in ((0, noise, y), (2, BernoulliLogit(), (y > 0) * 1.0)):
+        spec = replace(default_spec(response, rank, likelihood=likelihood), **known)
+        mode = find_map(KEY, spec, design, response, options=LONG, shrinkage=1.0)
+        draws = nuts(KEY, spec, design, response, options=chains)
+        if rank:
+            assert np.all(draws.stats["lp"] < mode.stats["lp"][0, 0])
+        else:
+            for x in ("w0", "w", "eta"):
+                away = draws.sites[x].mean(axis=(0, 1)) - mode.sites[x][0, 0]
+                p_values |= named(x, z_test(away, mcse(draws.sites[x])))
+    assert_no_alarm(p_values)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "probit", "student-t"])
