@@ -569,12 +569,14 @@ def test_empty_pointers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     none, x = jnp.zeros(0, jnp.int32), jnp.zeros(0)
     with pytest.raises(ValueError, match="ptr must hold where things start"):
         native.summarize(none, none, x, jnp.zeros((2, 1)))
-    monkeypatch.setattr(native, "_check_pointers", lambda ptr: None)
+    for room in (native.beliefs, native.features):
+        monkeypatch.setattr(room, "check_pointers", lambda ptr: None)
     rows, table, features = jnp.zeros(4), jnp.zeros((4, 4)), jnp.zeros((2, 3))
     near = none, none, rows, rows
     rest = jnp.zeros(3, jnp.int32), *[jnp.zeros((2, 1))] * 2, features, features
     calls: dict[str, tuple] = {
         "update_field": (*near, *rest, [table], [none]),
+        "update_beliefs": (*near, *rest[:3], features, [table], [jnp.zeros((4, 16))], [none]),
         "update_table": (none, none, x, jnp.zeros((3, 5)), jnp.zeros((1, 3)), *rest),
         "update_columns": (none, none, x, jnp.asarray([3]), rows, rows, table, *rest),
         "move_residual": (none, none, rows, features, [table], [none]),
@@ -588,9 +590,10 @@ def test_a_theta_without_weights_is_refused() -> None:
     """K = 0: kernels step back from the row of w to those of v."""
     case = jax.tree.map(jnp.asarray, field_case(2, 1, np.float32))
     none = {name: getattr(case, name)[:0] for name in ("precision", "mean", "noise", "theta")}
-    moved = jnp.zeros((0, len(case.ptr) - 1))
+    moved, wide = jnp.zeros((0, len(case.ptr) - 1)), jnp.zeros((len(case.tables[0]), 16))
     calls = {
         "update_field": tuple(case._replace(**none)),
+        "update_beliefs": (*tuple(case._replace(**none))[:7], none["theta"], case.tables, [wide], case.codes),
         "move_residual": (case.ptr, case.row, case.r, moved, case.tables, case.codes),
     }
     for name, arguments in calls.items():

@@ -48,6 +48,32 @@ struct Pointers {
   std::vector<const int32_t*> code;
 };
 
+// What an update of a field begins with: its rows, their weights and residuals, its features' prior.
+template <class T>
+struct FieldArguments {
+  explicit FieldArguments(Arguments& a)
+      : ptr(a.pointers(0)), row(a.in<int32_t>(1, "row", {kAny})), omega(a.in<T>(2, "omega", {kAny})),
+        r(a.in<T>(3, "r", {omega.dim(0)})), m(ptr.dim(0) - 1), group(a.in<int32_t>(4, "group", {m})),
+        precision(a.in<T>(5, "precision", {kAny, kAny})), K(precision.dim(0)),
+        mean(a.in<T>(6, "mean", {K, precision.dim(1)})) {
+    a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+    a.expect(K >= 1, "theta needs a row for w");
+  }
+  OwnedRows<T> rows(const Arguments& a, int64_t member, const Others<T>& others) const {
+    return {static_cast<int>(K - 1), m, a.at(ptr, member), a.at(row, member), others};
+  }
+  GroupPrior<T> prior(const Arguments& a, int64_t member) const {
+    return {precision.dim(1), a.at(group, member), a.at(precision, member), a.at(mean, member)};
+  }
+  const Batched<const int32_t> ptr, row;
+  const Batched<const T> omega, r;
+  const int64_t m;
+  const Batched<const int32_t> group;
+  const Batched<const T> precision;
+  const int64_t K;
+  const Batched<const T> mean;
+};
+
 }  // namespace bayesfm
 
 #define BINDING ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets()

@@ -14,6 +14,14 @@ void check_spreads(Arguments& a, int64_t stride, int64_t rank) {
            "rows of spreads must be multiples of 64 bytes and hold what their rank asks for");
 }
 
+// Of every operand, that of one member of the batch.
+template <class T>
+std::vector<T*> members(const Arguments& a, const std::vector<Batched<T>>& operands, int64_t member) {
+  std::vector<T*> out;
+  for (const auto& x : operands) out.push_back(a.at(x, member));
+  return out;
+}
+
 template <class T>
 ffi::Error spreads(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 2);
@@ -58,12 +66,8 @@ ffi::Error variances(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaini
   const double work = static_cast<double>(a.members() * n) * of_spreads(k) * static_cast<double>(spread.size());
   run_parts(pool, a.members() * parts, work, [&](int64_t i) {
     const int64_t b = i / parts, lo = i % parts * kPart;
-    std::vector<const T*> spread_b;
-    std::vector<const int32_t*> code_b;
-    for (size_t t = 0; t < spread.size(); ++t) {
-      spread_b.push_back(a.at(spread[t], b));
-      code_b.push_back(a.at(code[t], b));
-    }
+    const auto spread_b = members(a, spread, b);
+    const auto code_b = members(a, code, b);
     compute({static_cast<int>(k), static_cast<int>(spread.size()), spread[0].dim(1), spread_b.data(), code_b.data(),
              a.at(out, b)}, lo, std::min(n, lo + kPart));
   });
@@ -74,50 +78,34 @@ template <class T>
 ffi::Error beliefs(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   constexpr size_t kFirst = 8;  // from here on a table, its spreads and a code for every other unit
   Arguments a(args, rets, 1);
-  const auto ptr = a.pointers(0);
-  const auto row = a.in<int32_t>(1, "row", {kAny});
-  const auto omega = a.in<T>(2, "omega", {kAny});
-  const auto r = a.in<T>(3, "r", {omega.dim(0)});
-  const int64_t m = ptr.dim(0) - 1;
-  const auto group = a.in<int32_t>(4, "group", {m});
-  const auto precision = a.in<T>(5, "precision", {kAny, kAny});
-  const int64_t K = precision.dim(0);
-  const auto prior_mean = a.in<T>(6, "mean", {K, precision.dim(1)});
-  const auto theta = a.in<T>(7, "theta", {K, m});
-  const auto theta_out = a.out<T>(0, "new theta", {K, m});
-  const auto cov = a.out<T>(1, "the covariances", {K, K, m});
-  const auto log_det = a.out<T>(2, "their determinants", {m});
-  const auto r_out = a.out<T>(3, "new r", {omega.dim(0)});
-  a.expect(K >= 1, "theta needs a row for w");
+  const FieldArguments<T> f(a);
+  const auto theta = a.in<T>(7, "theta", {f.K, f.m});
+  const auto theta_out = a.out<T>(0, "new theta", {f.K, f.m});
+  const auto cov = a.out<T>(1, "the covariances", {f.K, f.K, f.m});
+  const auto log_det = a.out<T>(2, "their determinants", {f.m});
+  const auto r_out = a.out<T>(3, "new r", {f.omega.dim(0)});
   a.expect(a.num_args() > kFirst && (a.num_args() - kFirst) % 3 == 0, "a table, spreads and a code are needed for every unit");
   std::vector<Batched<const T>> table, spread;
   std::vector<Batched<const int32_t>> code;
   for (size_t i = kFirst; i + 2 < a.num_args(); i += 3) {
     table.push_back(a.in<T>(i, "a table", {kAny, i == kFirst ? kAny : table[0].dim(1)}));
     spread.push_back(a.in<T>(i + 1, "the spreads", {table.back().dim(0), i == kFirst ? kAny : spread[0].dim(1)}));
-    code.push_back(a.in<int32_t>(i + 2, "a code", {row.dim(0)}));
+    code.push_back(a.in<int32_t>(i + 2, "a code", {f.row.dim(0)}));
   }
   if (!table.empty()) {
-    Tables<T>::check_stride(a, table[0].dim(1), K - 1);
-    check_spreads<T>(a, spread[0].dim(1), K - 1);
+    Tables<T>::check_stride(a, table[0].dim(1), f.K - 1);
+    check_spreads<T>(a, spread[0].dim(1), f.K - 1);
   }
-  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
   if (!a.wrong().empty()) return refuse(a);
   a.start_from(theta_out, theta);
-  a.start_from(r_out, r);
+  a.start_from(r_out, f.r);
   const UpdateBeliefs<T> update = PICK(chosen.load(), update_beliefs<T>);
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), K * K / 8 + 8, of_sums(K) + of_spreads(K - 1),
-                [&](int64_t b, int lo, int hi) {
-    std::vector<const T*> table_b, spread_b;
-    std::vector<const int32_t*> code_b;
-    for (size_t t = 0; t < table.size(); ++t) {
-      table_b.push_back(a.at(table[t], b));
-      spread_b.push_back(a.at(spread[t], b));
-      code_b.push_back(a.at(code[t], b));
-    }
+  over_features(pool, a.members(), f.ptr.data, 0, static_cast<int>(f.m), f.K * f.K / 8 + 8,
+                of_sums(f.K) + of_spreads(f.K - 1), [&](int64_t b, int lo, int hi) {
+    const auto table_b = members(a, table, b), spread_b = members(a, spread, b);
+    const auto code_b = members(a, code, b);
     const Others<T> others{static_cast<int>(table.size()), table[0].dim(1), table_b.data(), code_b.data()};
-    update({{static_cast<int>(K - 1), m, a.at(ptr, b), a.at(row, b), others}, spread[0].dim(1), spread_b.data(),
-            {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(prior_mean, b)}, a.at(omega, b), a.at(r_out, b),
+    update({f.rows(a, b, others), spread[0].dim(1), spread_b.data(), f.prior(a, b), a.at(f.omega, b), a.at(r_out, b),
             a.at(theta_out, b), a.at(cov, b), a.at(log_det, b)}, lo, hi);
   });
   return ffi::Error::Success();

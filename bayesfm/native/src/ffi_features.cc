@@ -7,33 +7,23 @@ namespace {
 template <class T>
 ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
-  const auto ptr = a.pointers(0);
-  const auto row = a.in<int32_t>(1, "row", {kAny});
-  const auto omega = a.in<T>(2, "omega", {kAny});
-  const auto r = a.in<T>(3, "r", {omega.dim(0)});
-  const int64_t m = ptr.dim(0) - 1;
-  const auto group = a.in<int32_t>(4, "group", {m});
-  const auto precision = a.in<T>(5, "precision", {kAny, kAny});
-  const int64_t K = precision.dim(0);
-  const auto mean = a.in<T>(6, "mean", {K, precision.dim(1)});
-  const auto noise = a.in<T>(7, "noise", {K, m});
-  const auto theta = a.in<T>(8, "theta", {K, m});
-  const auto theta_out = a.out<T>(0, "new theta", {K, m});
-  const auto r_out = a.out<T>(1, "new r", {omega.dim(0)});
-  const Tables<T> tables(a, 9, row.dim(0), K - 1);
-  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+  const FieldArguments<T> f(a);
+  const auto noise = a.in<T>(7, "noise", {f.K, f.m});
+  const auto theta = a.in<T>(8, "theta", {f.K, f.m});
+  const auto theta_out = a.out<T>(0, "new theta", {f.K, f.m});
+  const auto r_out = a.out<T>(1, "new r", {f.omega.dim(0)});
+  const Tables<T> tables(a, 9, f.row.dim(0), f.K - 1);
   if (!a.wrong().empty()) return refuse(a);
   a.start_from(theta_out, theta);
-  a.start_from(r_out, r);
+  a.start_from(r_out, f.r);
   std::vector<Pointers<T>> pointers;
   std::vector<Field<T>> fields;
   for (int64_t b = 0; b < a.members(); ++b) pointers.emplace_back(a, tables, b);
   for (int64_t b = 0; b < a.members(); ++b)
-    fields.push_back({{static_cast<int>(K - 1), m, a.at(ptr, b), a.at(row, b), pointers[b].others()},
-                      {precision.dim(1), a.at(group, b), a.at(precision, b), a.at(mean, b)},
-                      a.at(omega, b), a.at(r_out, b), a.at(noise, b), a.at(theta_out, b)});
+    fields.push_back({f.rows(a, b, pointers[b].others()), f.prior(a, b), a.at(f.omega, b), a.at(r_out, b), a.at(noise, b),
+                      a.at(theta_out, b)});
   const UpdateField<T> update = PICK(chosen.load(), update_field<T>);
-  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), K * K / 16 + 8, of_sums(K),
+  over_features(pool, a.members(), f.ptr.data, 0, static_cast<int>(f.m), f.K * f.K / 16 + 8, of_sums(f.K),
                 [&](int64_t b, int lo, int hi) { update(fields[b], lo, hi); });
   return ffi::Error::Success();
 }
