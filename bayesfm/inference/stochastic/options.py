@@ -56,7 +56,8 @@ class MinibatchOptions:
     shuffle : bool
         Draw the order of the rows anew in every epoch.
     patience : int, optional
-        With held-out rows: epochs without a better held-out density after which to stop. By default 3.
+        With held-out rows: epochs without a better held-out density after which to stop, counted from the middle of a
+        falling learning rate. By default 3.
     progress : bool
         Show a bar.
     callback : callable, optional
@@ -107,6 +108,12 @@ class MinibatchOptions:
             return min(self.batch_size, num_rows)
         return min(num_rows, int(np.clip(1 << (num_rows // 128).bit_length(), 64, 8192)))
 
+    @property
+    def rate_falls(self) -> bool:
+        """Whether the learning rate falls over the epochs."""
+        constant = callable(self.learning_rate) or self.schedule == "constant"
+        return not constant and isinstance(self.optimiser, str)
+
     def rate(self, step: int, num_steps: int | None) -> float:
         """Learning rate of a step, of so many if that is known."""
         if callable(self.learning_rate):
@@ -114,7 +121,7 @@ class MinibatchOptions:
         rate = self.learning_rate
         if rate is None:
             rate = DEFAULT_RATES[self.optimiser] if isinstance(self.optimiser, str) else 1.0
-        if num_steps is None or self.schedule == "constant" or not isinstance(self.optimiser, str):
+        if num_steps is None or not self.rate_falls:
             return rate
         falls = 0.5 * (1 + np.cos(np.pi * min(step / num_steps, 1.0)))
         return float(rate * (LAST_RATE + (1 - LAST_RATE) * falls))

@@ -68,7 +68,8 @@ def stochastic_map(
         scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood are
         optimised.
     scale_epochs : int, default=10
-        Epochs that estimate scales, of the same batches and by the same optimiser (measured, see docs/engines.md).
+        Epochs that estimate scales, of the same batches and by the same optimiser (measured, see docs/engines.md). They
+        have a progress bar of their own, and ``options.callback`` does not see them.
     start : mapping of str to array, optional
         w0, w and v by site, as another engine found them; by default w = 0 and small random v.
     held_out : float or (design, y) or HeldOut, optional
@@ -307,7 +308,8 @@ def _given_scales(
     num_epochs = check_count("scale_epochs", scale_epochs, minimum=1)
     if expectation != "point" or not isinstance(scales, str | None):
         return scales  # type: ignore[return-value]  # other than a mapping, it is refused by name
-    check_choice("scales", scales, (None, "estimate", "prior"))
+    scales = "estimate" if scales is None else scales
+    check_choice("scales", scales, ("estimate", "prior"))
     unknown = spec.prior_w.hyper_names() or (spec.predictor.rank and spec.prior_v.hyper_names())
     if scales == "prior" or not unknown:
         return None
@@ -323,7 +325,7 @@ def _given_scales(
         start=start,
         totals=Totals.of(rows.design),
     )
-    train(learner, learner.rows(*rows), None, True)
+    train(learner, learner.rows(*rows), None, True, label="scales")
     return learner.scales
 
 

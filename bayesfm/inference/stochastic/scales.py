@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -84,6 +85,8 @@ def _checked(site: str, given: Any, shape: tuple[int, ...], support: Any) -> np.
     if not np.all(np.isfinite(value)):
         raise ValueError(f"scales[{site!r}] must be finite")
     if support is not None and not np.all(support(value)):
+        if getattr(support, "base_constraint", support) is dist.constraints.positive:
+            raise ValueError(f"scales[{site!r}] must be positive; got {value.min():g}")
         raise ValueError(f"scales[{site!r}] must be {support}; got values outside")
     return value
 

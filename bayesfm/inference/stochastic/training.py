@@ -72,15 +72,24 @@ class _Snapshot(NamedTuple):
     hyper_v: Hyper
 
 
-def train(learner: Learner, source: Rows, held_out: Rows | None, update_scales: bool) -> History:
+def train(
+    learner: Learner,
+    source: Rows,
+    held_out: Rows | None,
+    update_scales: bool,
+    label: str = "minibatches",
+) -> History:
     """Epochs over the rows, until there are enough or held-out rows are predicted no better.
 
     The learner then has the parameters of the epoch that predicted held-out rows best, or those of the last epoch.
+    Patience begins where scales are updated, and half-way down a falling learning rate: long steps say little of where
+    short ones will lead.
     """
     options, history, best = learner.options, History(), None
     began = time.perf_counter()
     n = source.design.num_rows
     first_scales = max(1, round(SCALES_FROM * options.num_epochs)) if update_scales else 0
+    patient_until = max(first_scales, options.num_epochs // 2 if options.rate_falls else 0)
     steps_of_epoch = -(-n // learner.batcher.batch_size)
     num_steps = learner.steps + options.num_epochs * steps_of_epoch
     with ProgressBar(options.progress, options.num_epochs, 0, "epoch") as bar:
@@ -96,9 +105,9 @@ def train(learner: Learner, source: Rows, held_out: Rows | None, update_scales: 
             if score is not None and (best is None or score.log_density > best.score):
                 best, history.best_epoch = _snapshot(learner, score.log_density), epoch
             seen = EpochProgress(epoch, options.num_epochs, objective, *_both(score), rate)
-            bar.show(epoch, "minibatches", _shown(seen, n))
+            bar.show(epoch, label, _shown(seen, n))
             stop = options.callback is not None and options.callback(seen)
-            since = epoch - max(history.best_epoch, first_scales)
+            since = epoch - max(history.best_epoch, patient_until)
             if stop or (best is not None and since >= options.patience):
                 break
     learner.check_finite()

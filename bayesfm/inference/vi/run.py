@@ -104,7 +104,8 @@ def cavi(
     check_count("num_samples", num_samples, minimum=1)
     if not spec.likelihood.has_bound:
         raise ValueError(
-            f"{type(spec.likelihood).__name__} has no bound for coordinate ascent: use map, laplace or nuts"
+            f"{type(spec.likelihood).__name__} has no bound for coordinate ascent: use "
+            f"{'gibbs, ' if spec.likelihood.conjugate else ''}nuts, map, laplace, svi or stochastic_map"
         )
     problem = prepare(spec, design, y, weight, row_data)
     data = belief_data(design, problem)

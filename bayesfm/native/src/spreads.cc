@@ -91,7 +91,7 @@ void row_variances(const Variances<T>& f, int64_t lo, int64_t hi) {
       const V<T> c = u[at(i, i)];
       total += q[i] * (T(2) * (u[at_row.A() + i] + product) + c * q[i]) + squares + T(0.5) * c * c;
     }
-    total = total > V<T>{} ? total : V<T>{};  // a sum of squares, which rounding can take below zero
+    total = total < V<T>{} ? V<T>{} : total;  // a sum of squares, which rounding can take below zero
     store_some<T>(f.out, first, hi, total);
   }
 }

@@ -11,6 +11,8 @@ import pytest
 
 from bayesfm import AscentOptions, Block, Design, default_spec, find_map
 from bayesfm.inference.stochastic import EpochProgress, HeldOut, MinibatchOptions, stochastic_map, svi
+from bayesfm.inference.stochastic.run import learn
+from bayesfm.inference.stochastic.scales import given_scales
 from bayesfm.likelihoods import BernoulliLogit
 from bayesfm.model import site_dims
 from bayesfm.posterior import to_datatree
@@ -160,6 +162,34 @@ def test_the_best_epoch_is_kept() -> None:
     assert draws.info["history"]["held_out_rmse"][1] == min(draws.info["history"]["held_out_rmse"])
 
 
+@pytest.mark.parametrize(("schedule", "last"), [("cosine", 7), ("constant", 3)])
+def test_patience_begins_half_way_down_a_falling_rate(schedule: str, last: int) -> None:
+    """Held-out rows that say the opposite: all epochs but the first two predict them worse and worse."""
+    case = PROBLEMS["gaussian"]()
+    opposite = (case.design, 2 * case.y.mean() - case.y)
+    options = MinibatchOptions(num_epochs=12, batch_size=40, schedule=schedule, patience=1, progress=False)
+    draws = fitted(stochastic_map, case, options=options, held_out=opposite, scales="prior")
+    assert np.all(np.diff(draws.info["history"]["held_out_log_density"])[1:] < 0)
+    assert draws.info["num_epochs"] == last
+    assert draws.info["best_epoch"] == 2
+
+
+def test_scales_of_a_point_are_those_of_an_approximation() -> None:
+    """Of some epochs before, unless they are given or left where the prior starts; given ones cost no epochs."""
+    case = PROBLEMS["gaussian"]()
+    known = {"options": QUIET, **case.keywords()}
+    before = learn(KEY, case.spec, case.design, case.y, "auto", None, update_scales=True, **known)
+    estimated = fitted(stochastic_map, case, options=QUIET, scale_epochs=QUIET.num_epochs)
+    for name, x in before.learner.scales.items():
+        np.testing.assert_array_equal(estimated.sites[name][0, 0], x)
+    start = given_scales(case.spec, None, len(case.design.group_names), case.design.num_features, np.float32)
+    left = fitted(stochastic_map, case, options=QUIET, scales="prior")
+    np.testing.assert_array_equal(left.sites["lambda_v"][0, 0], start[1]["lambda"])
+    given = fitted(stochastic_map, case, options=QUIET, scales={"lambda_v": 3.0})
+    np.testing.assert_array_equal(given.sites["lambda_v"], 3.0)
+    assert not np.allclose(estimated.sites["lambda_v"], left.sites["lambda_v"])
+
+
 def test_a_fraction_is_held_out_and_callbacks_may_stop() -> None:
     case = PROBLEMS["gaussian"]()
     seen: list[EpochProgress] = []
@@ -214,6 +244,20 @@ def test_bad_options(arguments: dict[str, Any], error: type[Exception], message:
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fitted(svi, PROBLEMS["gaussian"](), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"scales": "best"}, ValueError, "scales must be one of 'estimate', 'prior'; got 'best'"),
+        ({"scales": 3.0}, TypeError, "scales must be a mapping of hyperparameter sites to values, got 3.0"),
+        ({"scales": {"lambda_v": -1.0}}, ValueError, r"scales\['lambda_v'\] must be positive; got -1"),
+        ({"scale_epochs": 0}, ValueError, "scale_epochs must be >= 1"),
+    ],
+)
+def test_bad_scales(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fitted(stochastic_map, PROBLEMS["gaussian"](), **arguments)
 
 
 def test_schedules() -> None:
