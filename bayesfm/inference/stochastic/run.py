@@ -68,8 +68,9 @@ def stochastic_map(
         scales and parameters together, but grows without bound as scales vanish. Parameters of the likelihood are
         optimised.
     scale_epochs : int, default=10
-        Epochs that estimate scales, of the same batches and by the same optimiser (measured, see docs/engines.md). They
-        have a progress bar of their own, and ``options.callback`` does not see them.
+        Epochs that estimate scales, of the same batches and by the same optimiser (measured, see docs/engines.md); by
+        Adam where ``options.learning_rate`` is a function, whose steps are those of the point. They have a progress
+        bar of their own, and ``options.callback`` does not see them.
     start : mapping of str to array, optional
         w0, w and v by site, as another engine found them; by default w = 0 and small random v.
     held_out : float or (design, y) or HeldOut, optional
@@ -313,6 +314,9 @@ def _given_scales(
     unknown = spec.prior_w.hyper_names() or (spec.predictor.rank and spec.prior_v.hyper_names())
     if scales == "prior" or not unknown:
         return None
+    options = replace(options, num_epochs=num_epochs, callback=None)
+    if callable(options.learning_rate):  # it counts the steps that find the point
+        options = replace(options, optimiser="adam", learning_rate=None)
     learner = Learner(
         key,
         spec,
@@ -321,7 +325,7 @@ def _given_scales(
         weight=rows.weight,
         row_data=rows.row_data,
         expectation="auto",
-        options=replace(options, num_epochs=num_epochs, callback=None),
+        options=options,
         start=start,
         totals=Totals.of(rows.design),
     )

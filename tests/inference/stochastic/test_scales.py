@@ -144,7 +144,7 @@ def test_given_scales_take_the_shape_of_their_sites() -> None:
             ValueError,
             r"scales\['lambda_w'\] must have shape \(2,\); got \(3,\)",
         ),
-        ({"lambda_v": -1.0}, ValueError, r"scales\['lambda_v'\] must be .*outside"),
+        ({"lambda_v": -1.0}, ValueError, r"scales\['lambda_v'\] must be positive; got -1"),
         ({"mu_v": np.inf}, ValueError, r"scales\['mu_v'\] must be finite"),
         (4.0, TypeError, "scales must be a mapping"),
     ],
