@@ -51,12 +51,13 @@ def total(
     """
     rest = []
     arrays, term = (x, *more), of
-    while arrays[0].shape[0] > FOLD:
+    while arrays[0].shape[0] > FOLD**2:  # of few terms, programs are short instead
         size = arrays[0].shape[0] // FOLD
         rest.append(term(*(a[FOLD * size :] for a in arrays)))
         slices = [[a[i * size : (i + 1) * size] for a in arrays] for i in range(FOLD)]
         arrays, term = (reduce(jnp.add, [term(*s) for s in slices]),), lambda x: x
-    return jnp.sum(jnp.concatenate([term(*arrays), *rest]))
+    last = jnp.concatenate([term(*arrays), *rest])
+    return jnp.sum(jnp.sum(jnp.pad(last, (0, -last.shape[0] % FOLD)).reshape(FOLD, -1), axis=0))
 
 
 def weighted_square(weight: Array, y: Array, eta: Array) -> Array:

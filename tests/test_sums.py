@@ -14,13 +14,15 @@ pytestmark = pytest.mark.usefixtures("full_optimisation")  # an optimiser may ta
 EPS = np.finfo(np.float32).eps
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, FOLD - 1, FOLD, FOLD + 1, 3 * FOLD, FOLD**2 + 1])
+@pytest.mark.parametrize(
+    "n", [0, 1, 2, FOLD - 1, FOLD, FOLD + 1, 3 * FOLD, FOLD**2, FOLD**2 + 1, 5 * FOLD**3 + 7]
+)
 def test_total_has_every_term_once(n: int) -> None:
     x = np.random.default_rng(n).integers(-9, 10, n)  # integers: float32 adds them without error
     assert float(total(jnp.asarray(x, jnp.float32))) == x.sum()
 
 
-@pytest.mark.parametrize("n", [0, 1, FOLD, FOLD + 1, 3 * FOLD + 5, FOLD**2 + 1])
+@pytest.mark.parametrize("n", [0, 1, FOLD, FOLD + 1, 3 * FOLD + 5, FOLD**2 + 1, 5 * FOLD**3 + 7])
 def test_total_of_terms_made_of_several_arrays(n: int) -> None:
     rng = np.random.default_rng(n)
     x, y, z = (rng.integers(-9, 10, n).astype(np.float32) for _ in range(3))
@@ -31,8 +33,8 @@ def test_total_of_terms_made_of_several_arrays(n: int) -> None:
 def test_error_of_total_grows_with_the_logarithm() -> None:
     x = np.full(2_000_003, 0.1, np.float32)  # equal terms: the roundings of a running sum all go one way
     exact = math.fsum(x.tolist())
-    # One rounding per level of a binary tree within blocks, bounded by FOLD per block for a plain loop.
-    levels = math.ceil(math.log(len(x), FOLD))
+    # In every level at most FOLD roundings, those of a plain loop; left over are less than FOLD terms per level.
+    levels = math.ceil(math.log(len(x), FOLD)) + 1
     worst = levels * FOLD * EPS / 2
     assert abs(float(total(jnp.asarray(x))) - exact) / exact < worst
     running = float(np.cumsum(x)[-1])

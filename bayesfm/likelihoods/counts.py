@@ -21,6 +21,7 @@ from bayesfm.likelihoods.bounds import logistic_bound
 from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson, log_choose
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums
 from bayesfm.likelihoods.response import check_whole_numbers
+from bayesfm.random.densities import Gamma
 from bayesfm.sums import total
 
 __all__ = ["NegativeBinomial", "Poisson"]
@@ -114,7 +115,7 @@ class NegativeBinomial(_Counts):
 
     def prior(self) -> dict[str, dist.Distribution]:
         """Gamma prior of the concentration."""
-        return {"concentration": dist.Gamma(self.shape, self.rate)}
+        return {"concentration": Gamma(self.shape, self.rate)}
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """Negative binomial with mean exposure exp(eta)."""

@@ -16,6 +16,7 @@ from bayesfm.likelihoods.base import Observed, Params, RowData
 from bayesfm.likelihoods.real import RealResponse
 from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
+from bayesfm.random.densities import Gamma
 from bayesfm.sums import total, weighted_square
 
 __all__ = ["Gaussian"]
@@ -65,7 +66,7 @@ class Gaussian(RealResponse):
 
     def prior(self) -> dict[str, dist.Distribution]:
         """Gamma(a0/2, b0/2)."""
-        return {"alpha": dist.Gamma(0.5 * self.a0, 0.5 * self.b0)}
+        return {"alpha": Gamma(0.5 * self.a0, 0.5 * self.b0)}
 
     def distribution(self, eta: Float[Array, "..."], params: Params, rows: RowData) -> dist.Distribution:
         """N(eta, 1/alpha)."""

@@ -24,6 +24,7 @@ from bayesfm.likelihoods.newton import newton_metropolis
 from bayesfm.likelihoods.real import RealResponse
 from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
+from bayesfm.random.densities import Gamma
 from bayesfm.sums import total, totals_by_group
 
 __all__ = ["GroupNoise", "GroupwiseGaussian", "rise_of_marginal"]
@@ -192,7 +193,7 @@ class GroupwiseGaussian(RealResponse):
 
     def prior(self) -> dict[str, Distribution]:
         """Gamma priors of alpha and df; that of tau depends on df."""
-        priors = {"alpha": dist.Gamma(0.5 * self.a0, 0.5 * self.b0), "df": dist.Gamma(2.0, 0.1)}
+        priors = {"alpha": Gamma(0.5 * self.a0, 0.5 * self.b0), "df": Gamma(2.0, 0.1)}
         return {name: priors[name] for name in self.dims if name in priors}
 
     def sample(self) -> Params:

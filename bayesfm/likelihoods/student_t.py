@@ -27,6 +27,7 @@ from bayesfm.likelihoods.newton import (
 from bayesfm.likelihoods.real import RealResponse
 from bayesfm.likelihoods.response import spread
 from bayesfm.random import gamma
+from bayesfm.random.densities import Gamma
 from bayesfm.sums import total
 
 __all__ = ["StudentT"]
@@ -81,7 +82,7 @@ class StudentT(RealResponse):
 
     def prior(self) -> dict[str, dist.Distribution]:
         """Gamma priors of alpha and df."""
-        priors = {"alpha": dist.Gamma(0.5 * self.a0, 0.5 * self.b0), "df": dist.Gamma(2.0, 0.1)}
+        priors = {"alpha": Gamma(0.5 * self.a0, 0.5 * self.b0), "df": Gamma(2.0, 0.1)}
         return {name: priors[name] for name in self.dims}
 
     def _df(self, params: Params) -> Array:

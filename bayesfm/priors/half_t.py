@@ -16,6 +16,7 @@ from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.draws import generalized_inverse_gaussian, inverse_gamma
 from bayesfm.priors.location import best_mean, draw_mean, sum_of_squares
+from bayesfm.random.densities import StudentT
 
 __all__ = ["HalfT", "half_t"]
 
@@ -24,7 +25,7 @@ def half_t(df: float, scale: float | Array) -> dist.Distribution:
     """|scale T|, T Student-t with df degrees of freedom; half-normal at infinity."""
     if df == math.inf:
         return dist.HalfNormal(scale)
-    return dist.FoldedDistribution(dist.StudentT(df, jnp.zeros_like(jnp.asarray(scale)), scale))
+    return dist.FoldedDistribution(StudentT(df, jnp.zeros_like(jnp.asarray(scale)), scale))
 
 
 def check_degrees(name: str, value: float) -> float:

@@ -16,6 +16,7 @@ from bayesfm._pytree import pytree
 from bayesfm.priors.base import Features, Hyper, Prior, Sizes
 from bayesfm.priors.draws import slice_step, truncated_exponential
 from bayesfm.priors.half_t import check_degrees, half_t
+from bayesfm.random.densities import Gamma
 
 __all__ = ["Horseshoe"]
 
@@ -82,11 +83,9 @@ class Horseshoe(Prior):
         return hyper.get("slab_scale", jnp.full_like(hyper["global_scale"], self.slab_scale))
 
     def _of_slab(self, shape: tuple[int, ...]) -> dist.Distribution:
-        square = dist.InverseGamma(
-            0.5 * self.slab_df, jnp.full(shape, 0.5 * self.slab_df * self.slab_scale**2)
-        )
-        root = dist.transforms.PowerTransform(0.5)
-        return dist.TransformedDistribution(square, root).to_event(len(shape))
+        precision = Gamma(0.5 * self.slab_df, jnp.full(shape, 0.5 * self.slab_df * self.slab_scale**2))
+        root = dist.transforms.PowerTransform(-0.5)
+        return dist.TransformedDistribution(precision, root).to_event(len(shape))
 
     def _of_scales(self, shape: tuple[int, ...], of_local: tuple[int, ...]) -> dict[str, dist.Distribution]:
         of_hyper = {

@@ -17,6 +17,7 @@ from bayesfm._pytree import pytree
 from bayesfm.priors.base import Dims, Features, Hyper, Prior, Sizes
 from bayesfm.priors.half_t import check_degrees
 from bayesfm.random import gamma
+from bayesfm.random.densities import Gamma
 
 __all__ = ["MultiplicativeGamma"]
 
@@ -79,10 +80,10 @@ class MultiplicativeGamma(Prior):
 
     def _of_delta(self, G: int, k: int) -> dist.Distribution:
         shape = jnp.where(jnp.arange(k) == 0, self.a1, self.a2)
-        return dist.Gamma(shape, 1.0).expand((G, k)).to_event(2)
+        return Gamma(shape, 1.0).expand((G, k)).to_event(2)
 
     def _of_local(self, shape: tuple[int, ...]) -> dist.Distribution:
-        return dist.Gamma(0.5 * self.df, 0.5 * self.df).expand(shape).to_event(2)
+        return Gamma(0.5 * self.df, 0.5 * self.df).expand(shape).to_event(2)
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Independent sites."""

@@ -16,6 +16,7 @@ from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
 from bayesfm.priors.location import best_mean, draw_mean, square_sums, sum_of_squares
 from bayesfm.priors.rotation import SquareSums, draw_rotation
 from bayesfm.random import gamma
+from bayesfm.random.densities import Gamma
 
 __all__ = ["NormalGamma"]
 
@@ -61,7 +62,7 @@ class NormalGamma(Prior):
         return ("mu", "lambda")
 
     def _lambda(self, shape: tuple[int, ...]) -> dist.Distribution:
-        return dist.Gamma(0.5 * self.a0, 0.5 * self.b0).expand(shape).to_event(len(shape))
+        return Gamma(0.5 * self.a0, 0.5 * self.b0).expand(shape).to_event(len(shape))
 
     def _mu(self, lam: Array) -> dist.Distribution:
         return dist.Normal(self.mu0, 1.0 / jnp.sqrt(self.beta0 * lam)).to_event(lam.ndim)

@@ -97,6 +97,20 @@ def test_gradient_of_log_interval(dtype: np.dtype, link: str) -> None:
         assert np.all(np.abs(np.asarray(own) - expected) <= tolerance)
 
 
+def test_curvature_of_a_normal_interval(dtype: np.dtype) -> None:
+    """With A = phi(low)/p and B = phi(high)/p: low A - A^2, A B and -high B - B^2."""
+    low, high = intervals(dtype)
+    wide_low, wide_high = low.astype(float), high.astype(float)
+    log_p = log_interval("probit", wide_low, wide_high)
+    A, B = (np.exp(LATENT["probit"].logpdf(x) - log_p) for x in (wide_low, wide_high))
+    hessian = jax.hessian(LINKS["probit"].log_interval, argnums=(0, 1))
+    (ll, lh), (_, hh) = jax.jit(jax.vmap(hessian))(low, high)
+    relative = 20 * allowed(dtype, 1 + np.abs(log_p), low, high)
+    for own, terms in ((ll, (wide_low * A, -A * A)), (lh, (A * B,)), (hh, (-wide_high * B, -B * B))):
+        size = sum(np.abs(term) for term in terms)
+        assert np.all(np.abs(np.asarray(own) - sum(terms)) <= relative * size + np.finfo(dtype).tiny)
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_links(dtype: np.dtype, link: str) -> None:
     x = np.linspace(-8, 8, 33).astype(dtype)
