@@ -84,16 +84,28 @@ def stream(rows: int, rank: int) -> None:
     print(table(header, [[*row, f"{parameters:.2f}"]]))
 
 
-def mode(rank: int, precision_w: float, precision_v: float) -> FMClassifier:
-    """The mode under ridges of given precision."""
+def mode(rank: int, precision_w: np.ndarray, groups: list[str] | None = None) -> FMClassifier:
+    """The mode under a ridge of given precision per group; that of v is :data:`OF_FACTORS` times as strong."""
     scales = {
-        "mu_w": np.zeros(1),
-        "lambda_w": np.full(1, precision_w),
-        "mu_v": np.zeros((1, rank)),
-        "lambda_v": np.full((1, rank), precision_v),
+        "mu_w": np.zeros_like(precision_w),
+        "lambda_w": precision_w,
+        "mu_v": np.zeros((len(precision_w), rank)),
+        "lambda_v": np.repeat(OF_FACTORS * precision_w[:, None], rank, axis=1),
     }
     options = {"scales": scales, "shrinkage": 1.0, "scale_iterations": 1, "optimiser": "lbfgs"}
-    return FMClassifier(rank, inference="map", engine_options=options, random_state=0)
+    return FMClassifier(rank, inference="map", engine_options=options, groups=groups, random_state=0)
+
+
+def by_frequency(X: sparse.csr_array) -> tuple[list[str], np.ndarray]:
+    """Words in groups by how many documents have them, four to a doubling; and the groups' idf, 1 at most.
+
+    The groups are in the order of their first words, as those of a fit.
+    """
+    n, number = X.shape[0], np.maximum(np.bincount(X.indices, minlength=X.shape[1]), 1)
+    octave = np.floor(4 * np.log2(number)).astype(int)
+    present, first, group = np.unique(octave, return_index=True, return_inverse=True)
+    idf = 1 + np.log((1 + n) / (1 + 2 ** (present / 4)))
+    return [f"{g:02d}" for g in group], (idf / idf.max())[np.argsort(first)]
 
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -104,20 +116,32 @@ OF_FACTORS = 300.0
 """Precision of v over that of w."""
 
 
-def candidates(rank: int) -> dict[str, list[tuple[str, Any]]]:
+POWERS = (1.0, 1.5, 2.0)
+"""How fast the prior of a word narrows with the documents that have it: its deviation is idf to that power."""
+
+
+def candidates(rank: int, X: sparse.csr_array, name: str) -> dict[str, list[tuple[str, Any]]]:
     """Models by kind, each with settings of which the training part chooses."""
-    return {
+    models: dict[str, list[tuple[str, Any]]] = {
         "logistic regression": [
             (f"C = {C:g}", LogisticRegression(C=C, tol=TOLERANCE, max_iter=20_000)) for C in STRENGTHS
         ],
         f"FM, rank {rank}, mode": [
-            (f"precisions {1 / C:.3g}, {OF_FACTORS / C:.3g}", mode(rank, 1 / C, OF_FACTORS / C))
+            (f"precisions {1 / C:.3g}, {OF_FACTORS / C:.3g}", mode(rank, np.full(1, 1 / C)))
             for C in STRENGTHS
         ],
     }
+    if name == "indicators":  # tf-idf says it with its columns
+        groups, idf = by_frequency(X)
+        models[f"FM, rank {rank}, mode, prior by frequency"] = [
+            (f"precisions {1 / C:.3g} idf^-{2 * a:g}", mode(rank, idf ** (-2 * a) / C, groups))
+            for a in POWERS
+            for C in STRENGTHS[-4:]
+        ]
+    return models
 
 
-def text(data_home: str | None, rank: int) -> None:
+def text(data_home: str | None, rank: int, only: str) -> None:
     """Raw indicators and tf-idf of the same columns: log-loss by folds, then all scores on the held-out third."""
     X, X_test, y, y_test = newsgroups(data_home)
     weights = TfidfTransformer().fit(X)
@@ -126,7 +150,9 @@ def text(data_home: str | None, rank: int) -> None:
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(X, y))
     for name, (A, B) in matrices.items():
         A, B = sparse.csr_array(A), sparse.csr_array(B)
-        for kind, models in candidates(rank).items():
+        for kind, models in candidates(rank, A, name).items():
+            if only not in kind:
+                continue
             losses = [by_folds(model, A, y, folds) for _, model in models]
             settings, best = models[int(np.argmin(losses))]
             start = time.perf_counter()
@@ -159,6 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=["stream", "text"], default=["stream", "text"])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--only", default="", help="of the models of text, those whose names contain this")
     parser.add_argument("--data-home", default=None)
     args = parser.parse_args(argv)
     print(describe("scikit-learn", "numpy"), flush=True)
@@ -167,4 +194,4 @@ def main(argv: list[str] | None = None) -> None:
     if "text" in args.parts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            text(args.data_home, 5)
+            text(args.data_home, 5, args.only)

@@ -15,9 +15,6 @@ from bayesfm.design.tables import as_column_list
 
 __all__ = ["DatasetChunks", "iter_dataset"]
 
-_READAHEAD = 2
-"""Batches that pyarrow reads in advance; sixteen by default."""
-
 
 class DatasetChunks:
     """The rows of a dataset as chunks ``(table, y)``; see :func:`iter_dataset`, which makes it.
@@ -68,7 +65,7 @@ class DatasetChunks:
         """Tables of ``batch_rows`` rows, whatever the batches of the files are."""
         pyarrow = _pyarrow()
         names = [*self.columns, *([] if self.target is None else [self.target])]
-        options = {"batch_size": self.batch_rows, "batch_readahead": _READAHEAD, "fragment_readahead": 1}
+        options = {"batch_size": self.batch_rows, **_reading(self.dataset)}
         waiting: list[Any] = []
         num_waiting = 0
         for batch in self.dataset.to_batches(columns=names, **options):
@@ -114,7 +111,8 @@ def iter_dataset(
     ----------
     dataset : path, list of paths, pyarrow.dataset.Dataset, or pyarrow.Table
         A file, a folder of files, or a URI such as ``s3://bucket/folder``. A folder is listed once: files that come
-        later are not read.
+        later are not read. Rows are read as they are asked for. Of a Parquet file on an object store pyarrow keeps what
+        it has read of that file: many files of some hundred megabytes are better there than a few large ones.
     target : str, optional
         Column of the response.
     columns : sequence of str, optional
@@ -190,6 +188,27 @@ def _pyarrow_dataset(source: Any, format: str, filesystem: Any) -> Any:
     return datasets.dataset(source, format=format, filesystem=filesystem)
 
 
+def _reading(dataset: Any) -> dict[str, Any]:
+    """Options by which pyarrow holds little more in memory than the batch that it has been asked for.
+
+    Its threads would read on while rows are learned from, up to a gigabyte whatever the readahead says; and of a
+    Parquet file it keeps the bytes of all row groups read so far, which saves round trips to object stores alone.
+    """
+    import pyarrow.dataset as datasets
+
+    options: dict[str, Any] = {"use_threads": False, "batch_readahead": 2, "fragment_readahead": 1}
+    if isinstance(getattr(dataset, "format", None), datasets.ParquetFileFormat) and _is_local(dataset):
+        options["fragment_scan_options"] = datasets.ParquetFragmentScanOptions(pre_buffer=False)
+    return options
+
+
+def _is_local(dataset: Any) -> bool:
+    """Whether the files of a dataset are on a local file system."""
+    import pyarrow.fs as filesystems
+
+    return isinstance(dataset.filesystem, filesystems.LocalFileSystem)
+
+
 def _stamps(dataset: Any) -> dict[str, Stamp | None]:
     """Stamps of all files of a dataset; none where it is in memory."""
     files = list(getattr(dataset, "files", []))
@@ -197,7 +216,7 @@ def _stamps(dataset: Any) -> dict[str, Stamp | None]:
         return {}
     import pyarrow.fs as filesystems
 
-    if isinstance(dataset.filesystem, filesystems.LocalFileSystem):
+    if _is_local(dataset):
         return local_stamps(files)
     stamps: dict[str, Stamp | None] = {}
     for info in dataset.filesystem.get_file_info(files):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_chunks_are_the_rows_of_the_dataset(tmp_path: Path, batch_rows: int) -> 
         sizes = [x.num_rows for x, _ in chunks]
         assert sizes[:-1] == [batch_rows] * (24 // batch_rows)
         assert chunks.num_rows == sum(sizes) == 25
+
+
+def test_a_slow_learner_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """Of 200 MB, in files and in one file, no more than a tenth is in memory while the first chunk is learned from."""
+    rows = pa.table({f"x{j}": np.random.default_rng(j).normal(size=1_000_000) for j in range(25)})
+    pq.write_table(rows, tmp_path / "one.parquet", row_group_size=10_000)
+    (tmp_path / "many").mkdir()
+    for i in range(100):
+        pq.write_table(rows.slice(10_000 * i, 10_000), tmp_path / "many" / f"part-{i:02d}.parquet")
+    size = rows.nbytes
+    del rows
+    before = pa.total_allocated_bytes()
+    for name in ("one.parquet", "many"):
+        chunks = iter(iter_dataset(tmp_path / name, batch_rows=10_000))
+        first = next(chunks)
+        time.sleep(1.0)  # threads would read the rest meanwhile
+        assert pa.total_allocated_bytes() - before < size / 10
+        del first, chunks
 
 
 def test_formats_and_columns(tmp_path: Path) -> None:
