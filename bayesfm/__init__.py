@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         MultiplicativeGamma,
         NormalGamma,
         NormalWishart,
+        PerGroup,
     )
     from bayesfm.similarity import interactions, nearest_features
     from bayesfm.term import fm_dims, fm_term
@@ -104,6 +105,7 @@ __all__ = [
     "NormalWishart",
     "OrdinalLogit",
     "OrdinalProbit",
+    "PerGroup",
     "Poisson",
     "PoissonInclusion",
     "StudentT",
@@ -185,6 +187,7 @@ _MODULES = {
         "MultiplicativeGamma",
         "NormalGamma",
         "NormalWishart",
+        "PerGroup",
     ),
     "design.on_device": ("on_device",),
     "similarity": ("interactions", "nearest_features"),

@@ -37,9 +37,9 @@ def align(model: Any, *, refinements: int = 2, which: Mapping[str, Any] | None =
     Returns
     -------
     xarray.Dataset
-        ``v`` (chain, draw, feature, factor), ``mu_v`` if it is there, turned alike, and ``r_hat`` (feature, factor) of
-        v, of halves of the chain if there is one. Scales of single factors (``lambda_v``) have no counterpart: they
-        belong to axes, not to the function. The attribute ``max_r_hat`` is the largest.
+        ``v`` (chain, draw, feature, factor), its group means ``mu_v`` if they are there, turned alike, and ``r_hat``
+        (feature, factor) of v, of halves of the chain if there is one. Scales of single factors (``lambda_v``) have no
+        counterpart: they belong to axes, not to the function. The attribute ``max_r_hat`` is the largest.
 
     Raises
     ------
@@ -70,11 +70,20 @@ def align(model: Any, *, refinements: int = 2, which: Mapping[str, Any] | None =
     posterior = posterior_of(model)["posterior"].dataset
     v, R = align_factors(factors_of(model, which), refinements)
     aligned = xr.Dataset({"v": v})
-    if "mu_v" in posterior:
-        mu = posterior["mu_v"].sel(dict(which or {})).transpose("chain", "draw", "group", "factor")
-        aligned["mu_v"] = mu.copy(data=(mu.to_numpy() @ R).astype(mu.dtype))
+    for name in posterior.data_vars:
+        dims = posterior[name].dims
+        if str(name).startswith("mu_") and "factor" in dims and "feature" not in dims:
+            mu = posterior[name].sel(dict(which or {})).transpose("chain", "draw", ..., "factor")
+            aligned[name] = mu.copy(data=_means_turned(mu.to_numpy(), R).astype(mu.dtype))
     aligned["r_hat"] = split_r_hat(aligned["v"])
     return aligned.assign_attrs(max_r_hat=float(aligned["r_hat"].max()))
+
+
+def _means_turned(
+    mu: Float[np.ndarray, "chain draw *G k"], R: Float[np.ndarray, "chain draw k k"]
+) -> Float[np.ndarray, "chain draw *G k"]:
+    """Group means, of all groups or of one, times the rotation of their draw."""
+    return mu @ R if mu.ndim == R.ndim else (mu[..., None, :] @ R)[..., 0, :]
 
 
 def align_factors(

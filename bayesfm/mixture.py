@@ -346,11 +346,12 @@ def _unseen_theta(
         key = base
         for number in (block, draw.number, level, *output):
             key = jax.random.fold_in(key, number)
-        hyper_w, hyper_v = jax.tree.map(lambda x: x[group], (draw.hyper_w, draw.hyper_v))
-        w = spec.prior_w.sample_new(jax.random.fold_in(key, 0), hyper_w, ())
-        if not spec.predictor.rank:
+        own_w = spec.prior_w.of_groups(draw.hyper_w, group, ())
+        w = spec.prior_w.sample_new(jax.random.fold_in(key, 0), own_w, ())
+        if not (k := spec.predictor.rank):
             return w[None]
-        v = spec.prior_v.sample_new(jax.random.fold_in(key, 1), hyper_v, (spec.predictor.rank,))
+        own_v = spec.prior_v.of_groups(draw.hyper_v, group, (k,))
+        v = spec.prior_v.sample_new(jax.random.fold_in(key, 1), own_v, (k,))
         return jnp.concatenate([w[None], v])
 
     return jax.vmap(one, out_axes=1)(unseen["block"], unseen["group"], unseen["hash"])
@@ -360,10 +361,12 @@ def _mean_theta(
     spec: ModelSpec, unseen: dict[str, Array], draw: DrawArrays, *output: Int[Array, ""]
 ) -> Float[Array, "K u"]:
     """Theta of levels without a feature, at the mean of their group."""
-    u, k = unseen["group"].shape[0], spec.predictor.rank
-    hyper_w, hyper_v = jax.tree.map(lambda x: x[unseen["group"]], (draw.hyper_w, draw.hyper_v))
-    w = spec.prior_w.mean_new(hyper_w, (u,))
-    return spec.predictor.join(w, spec.prior_v.mean_new(hyper_v, (u, k)) if k else w[:, None][:, :0])
+    group, k = unseen["group"], spec.predictor.rank
+    w = spec.prior_w.mean_new(spec.prior_w.of_groups(draw.hyper_w, group, ()), group.shape)
+    if not k:
+        return spec.predictor.join(w, w[:, None][:, :0])
+    own_v = spec.prior_v.of_groups(draw.hyper_v, group, (k,))
+    return spec.predictor.join(w, spec.prior_v.mean_new(own_v, (*group.shape, k)))
 
 
 def _check_design(model: FittedModel, design: Design) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,8 @@ from bayesfm.priors import (
     MultiplicativeGamma,
     NormalGamma,
     NormalWishart,
+    PerGroup,
     Prior,
-    of_features,
 )
 from bayesfm.term import fm_dims, fm_term
 
@@ -46,7 +46,7 @@ __all__ = [
     "site_dims",
 ]
 
-PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma, NormalWishart)
+PRIORS = (NormalGamma, HalfT, Fixed, Horseshoe, MultiplicativeGamma, NormalWishart, PerGroup)
 REGISTRY: dict[str, type] = {
     **{name: getattr(likelihoods, name) for name in likelihoods.__all__ if name != "Likelihood"},
     **{c.__name__: c for c in (FM, *PRIORS, Intercept)},
@@ -67,6 +67,7 @@ class ModelSpec:
         p(y | eta).
     prior_w, prior_v : Prior
         Priors of the linear weights and of the factors, one set of hyperparameters per group (and factor, for v).
+        :class:`~bayesfm.priors.PerGroup` has a family for each.
     intercept : Intercept or None
         Prior of w0; None for a model without w0, which ordinal likelihoods ask for.
 
@@ -98,6 +99,20 @@ class ModelSpec:
             )
         site_dims(self)  # a family may not be meant for w, or not for v
 
+    def for_groups(self, groups: Sequence[str]) -> ModelSpec:
+        """The same with priors per group in this order, that of a design's ``group_names``.
+
+        Raises
+        ------
+        ValueError
+            If they are priors of other groups.
+        """
+        priors = {name: getattr(self, name) for name in ("prior_w", "prior_v")}
+        ordered: dict[str, Any] = {
+            name: x.in_order(groups) for name, x in priors.items() if isinstance(x, PerGroup)
+        }
+        return replace(self, **ordered) if ordered else self
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary of class names and numbers, for JSON."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -114,11 +129,15 @@ def part_to_dict(part: Any) -> dict[str, Any]:
     """A part of a model as its class name and its numbers."""
     return {
         "class": type(part).__name__,
-        **{f.name: _number_to_json(getattr(part, f.name)) for f in fields(part)},
+        **{f.name: _to_json(getattr(part, f.name)) for f in fields(part)},
     }
 
 
-def _number_to_json(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(x) for x in value]
+    if isinstance(value, Prior):
+        return part_to_dict(value)
     value = value.item() if isinstance(value, np.generic) else value
     return "inf" if value == math.inf else value  # JSON has no infinity
 
@@ -128,7 +147,15 @@ def part_from_dict(state: Mapping[str, Any]) -> Any:
     kind = REGISTRY.get(state["class"])
     if kind is None:
         raise ValueError(f"unknown model part {state['class']!r}; known are {', '.join(sorted(REGISTRY))}")
-    return kind(**{k: math.inf if v == "inf" else v for k, v in state.items() if k != "class"})
+    return kind(**{name: _from_json(x) for name, x in state.items() if name != "class"})
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_from_json(x) for x in value)
+    if isinstance(value, dict):
+        return part_from_dict(value)
+    return math.inf if value == "inf" else value
 
 
 def default_spec(
@@ -294,5 +321,6 @@ def _add_log_prior(
         if sites[x].size:
             hyper: Hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
             lp += prior.log_hyper(hyper) if with_hyper else 0.0
-            lp += jnp.sum(prior.distribution(of_features(prior, hyper, groups)).log_prob(sites[x]))
+            own = prior.of_features(hyper, groups, sites[x].shape[1:])
+            lp += jnp.sum(prior.distribution(own).log_prob(sites[x]))
     return lp

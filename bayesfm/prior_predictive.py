@@ -14,6 +14,7 @@ from numpyro.infer import Predictive
 from bayesfm._checks import check_count
 from bayesfm.design import Design
 from bayesfm.design.arrays import DesignArrays
+from bayesfm.inference.problem import check_groups
 from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, numpyro_model, site_dims
 from bayesfm.posterior import coordinates
@@ -70,6 +71,7 @@ def prior_predictive(
     from arviz_base import from_dict
 
     num_draws = check_count("num_draws", num_draws, minimum=1)
+    check_groups(spec, design)
     dtype = jnp.zeros(()).dtype
     arrays = DesignArrays.from_design(design, dtype)
     given = check_row_data(spec.likelihood, row_data, design.num_rows)

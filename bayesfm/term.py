@@ -19,7 +19,7 @@ from numpyro.primitives import Messenger, apply_stack
 
 from bayesfm.design.on_device import OnDevice
 from bayesfm.predictors import FM
-from bayesfm.priors import Hyper, Intercept, NormalGamma, Prior, Sizes, of_features
+from bayesfm.priors import Hyper, Intercept, NormalGamma, PerGroup, Prior, Sizes, as_prior
 from bayesfm.priors.shifted import Shifted
 
 __all__ = ["TERM", "FMTerm", "fm_dims", "fm_term"]
@@ -62,8 +62,8 @@ class FMTerm(NamedTuple):
 def fm_term(
     design: OnDevice,
     rank: int = 8,
-    prior_w: Prior | None = None,
-    prior_v: Prior | None = None,
+    prior_w: Prior | Mapping[str, Prior] | None = None,
+    prior_v: Prior | Mapping[str, Prior] | None = None,
     *,
     intercept: Intercept | None = None,
     mean_w: ArrayLike | None = None,
@@ -83,8 +83,9 @@ def fm_term(
         What ``bayesfm.on_device`` makes of a design: n rows, p features.
     rank : int, default=8
         Number k of factors; 0 leaves v out.
-    prior_w, prior_v : Prior, optional
-        Priors of weights and factors; ``NormalGamma()`` where nothing is said.
+    prior_w, prior_v : Prior or mapping of str to Prior, optional
+        Priors of weights and factors; ``NormalGamma()`` where nothing is said. A mapping has one for every group, in
+        the order of the design's groups (:class:`~bayesfm.priors.PerGroup`).
     intercept : Intercept, optional
         Prior of a site ``w0`` that is added to every row.
     mean_w : array of shape (p,), optional
@@ -121,8 +122,8 @@ def fm_term(
     >>> prior(jax.random.key(0), bayesfm.on_device(bayesfm.Design(fields)))["v"].shape
     (5, 4, 2)
     """
-    prior_w = NormalGamma() if prior_w is None else prior_w
-    prior_v = NormalGamma() if prior_v is None else prior_v
+    prior_w = NormalGamma() if prior_w is None else as_prior("prior_w", prior_w)
+    prior_v = NormalGamma() if prior_v is None else as_prior("prior_v", prior_v)
     _check(design, prior_w, prior_v, intercept, name)
     predictor = FM(rank)
     p = design.num_features
@@ -145,8 +146,8 @@ def fm_term(
 
 
 def fm_dims(
-    prior_w: Prior | None = None,
-    prior_v: Prior | None = None,
+    prior_w: Prior | Mapping[str, Prior] | None = None,
+    prior_v: Prior | Mapping[str, Prior] | None = None,
     *,
     output_dims: tuple[str, ...] = (),
     name: str | None = None,
@@ -155,7 +156,7 @@ def fm_dims(
 
     Parameters
     ----------
-    prior_w, prior_v : Prior, optional
+    prior_w, prior_v : Prior or mapping of str to Prior, optional
         As for :func:`fm_term`.
     output_dims : tuple of str, default=()
         Name of the dimension of several linear predictors.
@@ -173,7 +174,8 @@ def fm_dims(
     >>> fm_dims(name="film")["film.mu_v"]
     ('group', 'factor')
     """
-    priors = {"w": prior_w or NormalGamma(), "v": prior_v or NormalGamma()}
+    given = {"w": prior_w, "v": prior_v}
+    priors = {x: NormalGamma() if own is None else as_prior(f"prior_{x}", own) for x, own in given.items()}
     columns = {"w": (), "v": ("factor",)}
     dims = {
         f"{hyper}_{x}": (*output_dims, *own)
@@ -193,8 +195,11 @@ def _check(
             "bayesfm.on_device(design) once, outside of the model"
         )
     for argument, prior in (("prior_w", prior_w), ("prior_v", prior_v)):
-        if not isinstance(prior, Prior):
-            raise TypeError(f"{argument} must be a Prior, got {prior!r}")
+        if isinstance(prior, PerGroup) and len(prior.groups) != design.num_groups:
+            raise ValueError(
+                f"{argument} must have one prior for each of the {design.num_groups} groups of the design, in their "
+                f"order; got {', '.join(prior.groups)}"
+            )
     if not isinstance(intercept, Intercept | None):
         raise TypeError(f"intercept must be an Intercept or None, got {intercept!r}")
     if not isinstance(name, str | None) or name == "":
@@ -232,7 +237,7 @@ def _sample(term: FMTerm, name: str) -> Float[Array, "*L p *d"]:
     prior, sizes, outputs = term.families[name], term.sizes(name), term.outputs
 
     def distribution(hyper: Hyper) -> Distribution:
-        return prior.distribution(of_features(prior, hyper, term.design.groups))
+        return prior.distribution(prior.of_features(hyper, term.design.groups, sizes.columns))
 
     if outputs:
         shapes = {f"{h}_{name}": sizes.shape(dims) for h, dims in prior.hyper_dims(sizes.column_dims).items()}

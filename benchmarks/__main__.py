@@ -16,6 +16,7 @@ from benchmarks import (
     sizes,
     speed,
     stochastic,
+    texts,
     wide,
 )
 
@@ -32,6 +33,7 @@ if __name__ == "__main__":
         "sizes": sizes,
         "speed": speed,
         "stochastic": stochastic,
+        "texts": texts,
         "wide": wide,
     }
     mains = {name: module.main for name, module in parts.items()}

@@ -38,6 +38,16 @@ def test_draws_that_differ_by_a_rotation_become_one() -> None:
     assert np.all(v[0, 0][np.abs(v[0, 0]).argmax(axis=0), np.arange(3)] > 0)
 
 
+def test_means_of_single_groups_are_turned_alike() -> None:
+    """Those of a prior per group have no axis of groups."""
+    tree, _ = turned_tree(noise=0.1)
+    posterior = tree["posterior"].to_dataset()
+    posterior["mu_user_v"] = posterior["mu_v"].isel(group=0, drop=True)
+    aligned = align(xr.DataTree.from_dict({"/posterior": posterior}))
+    assert aligned["mu_user_v"].dims == ("chain", "draw", "factor")
+    xr.testing.assert_allclose(aligned["mu_user_v"], aligned["mu_v"].isel(group=0, drop=True), rtol=1e-12)
+
+
 def test_eta_stays_and_chains_agree_again() -> None:
     from arviz_stats import rhat
 

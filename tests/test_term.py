@@ -206,7 +206,7 @@ def test_wrong_values_per_feature_are_refused(values: dict[str, Any], message: s
         ({"design": DesignArrays.from_design(designs.make("two fields"))}, TypeError, "got DesignArrays"),
         ({"rank": 1.5}, TypeError, "rank must be an integer"),
         ({"rank": -1}, ValueError, "rank must be >= 0"),
-        ({"prior_w": 1.0}, TypeError, "prior_w must be a Prior, got 1.0"),
+        ({"prior_w": 1.0}, TypeError, "prior_w must be a Prior, for instance HalfT.*got 1.0"),
         ({"prior_v": dist.Normal()}, TypeError, "prior_v must be a Prior"),
         ({"prior_w": NormalWishart()}, ValueError, "give it as prior_v, not as prior_w"),
         ({"intercept": 3.0}, TypeError, "intercept must be an Intercept or None"),

@@ -40,7 +40,7 @@ from bayesfm.inference.draws import Draws
 from bayesfm.likelihoods import Likelihood
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
-from bayesfm.priors import Prior
+from bayesfm.priors import Prior, as_prior, per_group
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,8 @@ class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
         rank: int | None = None,
         *,
         likelihood: str | Likelihood | None = None,
-        prior_w: Prior | None = None,
-        prior_v: Prior | None = None,
+        prior_w: Prior | Mapping[str, Prior] | None = None,
+        prior_v: Prior | Mapping[str, Prior] | None = None,
         inference: str = "gibbs",
         engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,
@@ -242,15 +242,20 @@ class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
         weight: Float[np.ndarray, " n"] | None,
         row_data: dict[str, np.ndarray],
     ) -> ModelSpec:
+        groups = [str(name) for name in design.group_names]
         if self.spec is not None:
-            return self.spec
+            return self.spec.for_groups(groups)
         rank = DEFAULT_RANK if self.rank is None else self.rank
         likelihood = self.likelihood
         if not isinstance(likelihood, Likelihood):
             kind = next(iter(self.LIKELIHOODS)) if likelihood is None else likelihood
             likelihood = self._make_likelihood(self.LIKELIHOODS[kind], design, y, weight)
         spec = default_spec(y, rank, weight, likelihood, row_data)
-        return replace(spec, **self._given_priors())
+        priors: dict[str, Any] = {
+            name: per_group(name, given, getattr(spec, name), groups) if isinstance(given, Mapping) else given
+            for name, given in self._given_priors().items()
+        }
+        return replace(spec, **priors).for_groups(groups)
 
     def _given_priors(self) -> dict[str, Any]:
         priors = {"prior_w": self.prior_w, "prior_v": self.prior_v}
@@ -282,9 +287,7 @@ class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
 
     def _check_priors(self) -> None:
         for name, prior in self._given_priors().items():
-            # A class has all that the protocol asks for, too.
-            if isinstance(prior, type) or not isinstance(prior, Prior):
-                raise TypeError(f"{name} must be a Prior, for instance HalfT(), or None; got {prior!r}")
+            as_prior(name, prior)
             if self.spec is not None:
                 raise ValueError(f"{name} and spec were both given, and spec has a {name}: leave one out")
 

@@ -87,7 +87,7 @@ class Files(BaseEstimator):
             params["spec"] = ModelSpec.from_dict(params["spec"])
         for name in PARTS:
             if isinstance(params.get(name), dict):
-                params[name] = part_from_dict(params[name])
+                params[name] = _part(params[name])
         estimator = cls(**params)
         estimator._adopt(tree)
         if "classes" in state:
@@ -95,6 +95,14 @@ class Files(BaseEstimator):
         if state["named"]:
             estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
         return estimator
+
+
+def _part(state: Mapping[str, Any]) -> Any:
+    """A part of a model, or a mapping from group to prior."""
+    # A group may have the name "class", but its prior is no string.
+    if isinstance(state.get("class"), str):
+        return part_from_dict(state)
+    return {group: part_from_dict(own) for group, own in state.items()}
 
 
 def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +113,8 @@ def _plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
             value = value.to_dict()
         elif isinstance(value, Likelihood | Prior):
             value = part_to_dict(value)
+        elif isinstance(value, Mapping) and any(isinstance(x, Prior) for x in value.values()):
+            value = {group: part_to_dict(prior) for group, prior in value.items()}
         elif isinstance(value, PathLike):
             value = fspath(value)
         elif hasattr(value, "tolist"):

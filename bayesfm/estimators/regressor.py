@@ -40,9 +40,11 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         A categorical column of X: normal noise with a precision per level of it, say per user, partially pooled
         (:class:`~bayesfm.likelihoods.GroupwiseGaussian`). Rows of a level that ``fit`` never saw are predicted by
         averaging over what the precision of a new level may be. Where X is a design, the name of a one-hot block.
-    prior_w, prior_v : Prior, optional
+    prior_w, prior_v : Prior or mapping of str to Prior, optional
         Priors of the linear weights and of the factors (:mod:`bayesfm.priors`) in place of the default ones. Their
-        scales are in units of w and v, and are taken as they stand: only the defaults follow the scale of y.
+        scales are in units of w and v, and are taken as they stand: only the defaults follow the scale of y. A mapping
+        gives groups (columns of a DataFrame) a family of their own, ``{"user": HalfT(0.5)}``; groups that it does not
+        name keep the default.
     inference : {"gibbs", "nuts", "map", "laplace", "cavi", "stochastic_map", "svi"}, default="gibbs"
         Gibbs sweeps, the No-U-Turn sampler, the posterior mode given scales, normals around it, mean-field variational
         inference, or a mode or independent normals by minibatches, which also learn in chunks (``partial_fit``); see
@@ -152,8 +154,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         *,
         likelihood: str | Likelihood | None = None,
         noise_group: str | None = None,
-        prior_w: Prior | None = None,
-        prior_v: Prior | None = None,
+        prior_w: Prior | Mapping[str, Prior] | None = None,
+        prior_v: Prior | Mapping[str, Prior] | None = None,
         inference: str = "gibbs",
         engine_options: Mapping[str, Any] | None = None,
         spec: ModelSpec | None = None,

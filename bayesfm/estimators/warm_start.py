@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
 from bayesfm.model import ModelSpec, site_dims
-from bayesfm.priors import Prior, of_groups
+from bayesfm.priors import Prior
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,7 +143,7 @@ def _group_means(
     hyper = {name: jnp.asarray(sites[f"{name}_{x}"]) for name in prior.hyper_names()}
 
     def mean(own: dict[str, Array]) -> Array:
-        return prior.mean_new(of_groups(prior, own, jnp.asarray(groups)), (len(groups), *columns))
+        return prior.mean_new(prior.of_groups(own, jnp.asarray(groups), columns), (len(groups), *columns))
 
     if not hyper:
         return np.broadcast_to(np.asarray(mean({})), (*lead, len(groups), *columns))

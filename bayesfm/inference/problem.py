@@ -14,8 +14,18 @@ from bayesfm.design import Design
 from bayesfm.inference.draws import Draws, StreamedMoments
 from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, site_dims
+from bayesfm.priors import PerGroup
 
-__all__ = ["NUM_PROBES", "Problem", "as_draws", "kept_sites", "prepare", "rows_of_streams", "start_sd"]
+__all__ = [
+    "NUM_PROBES",
+    "Problem",
+    "as_draws",
+    "check_groups",
+    "kept_sites",
+    "prepare",
+    "rows_of_streams",
+    "start_sd",
+]
 
 NUM_PROBES = 100
 
@@ -49,8 +59,10 @@ def prepare(
     Raises
     ------
     ValueError
-        If y is no response of this likelihood, or y or weight have not one value per row.
+        If y is no response of this likelihood, or y or weight have not one value per row; if a prior per group has
+        other groups than the design, or in another order.
     """
+    check_groups(spec, design)
     y, likelihood = np.asarray(y), spec.likelihood
     if y.shape != (design.num_rows,):
         raise ValueError(
@@ -69,6 +81,18 @@ def prepare(
     probes = np.sort(rng.choice(design.num_rows, min(NUM_PROBES, design.num_rows), replace=False))
     weight = np.ones(len(y)) if weight is None else weight
     return Problem(centred, y - centre, weight, rows, centre, spread, probes)
+
+
+def check_groups(spec: ModelSpec, design: Design) -> None:
+    """Refuse a prior per group whose groups are not those of the design, in their order."""
+    groups = [str(name) for name in design.group_names]
+    spec.for_groups(groups)  # raises if there are others
+    named = [prior.groups for prior in (spec.prior_w, spec.prior_v) if isinstance(prior, PerGroup)]
+    if any(names != tuple(groups) for names in named):
+        raise ValueError(
+            f"priors per group must be in the order of the design's groups, {', '.join(groups)}: "
+            "spec.for_groups(design.group_names) has them so"
+        )
 
 
 def start_sd(design: Design, spread: float, rank: int) -> float:

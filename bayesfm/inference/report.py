@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec, log_joint
-from bayesfm.priors import Hyper, Prior, of_groups
+from bayesfm.priors import Hyper, Prior
 from bayesfm.sums import total, weighted_square
 
 __all__ = ["draw_stats", "row_moments"]
@@ -75,11 +75,9 @@ def _unseen_theta(
     key_w, key_v = jax.random.split(key)
     u, k = group.shape[0], spec.predictor.rank
 
-    def hyper(prior: Prior, x: str) -> Hyper:
-        return of_groups(prior, {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}, group)
-
     def new(key: Key[Array, ""], prior: Prior, x: str, shape: tuple[int, ...]) -> Array:
-        own = hyper(prior, x)
+        hyper: Hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
+        own = prior.of_groups(hyper, group, shape[1:])
         return prior.mean_new(own, shape) if point else prior.sample_new(key, own, shape)
 
     w = new(key_w, spec.prior_w, "w", (u,))

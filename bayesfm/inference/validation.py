@@ -18,7 +18,7 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.inference.problem import Problem, prepare
 from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Prior, of_groups
+from bayesfm.priors import Prior
 from bayesfm.sums import total
 
 __all__ = ["Validation", "validation_rows"]
@@ -52,7 +52,7 @@ class Validation:
 
             def mean(prior: Prior, x: str, *columns: int) -> Array:
                 hyper = {name: sites[f"{name}_{x}"] for name in prior.hyper_names()}
-                return prior.mean_new(of_groups(prior, hyper, group), (group.shape[0], *columns))
+                return prior.mean_new(prior.of_groups(hyper, group, columns), (group.shape[0], *columns))
 
             unseen = spec.predictor.join(
                 mean(spec.prior_w, "w"), mean(spec.prior_v, "v", spec.predictor.rank)

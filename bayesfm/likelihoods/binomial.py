@@ -16,7 +16,8 @@ from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
 from bayesfm.likelihoods.bounds import logistic_bound
-from bayesfm.likelihoods.distributions import BinomialLogits, log_choose
+from bayesfm.likelihoods.distributions import BinomialLogits
+from bayesfm.likelihoods.log_gamma_ratios import log_choose
 from bayesfm.likelihoods.response import check_whole_numbers, share_of_ones
 
 __all__ = ["BinomialLogit"]

@@ -18,7 +18,8 @@ from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
 from bayesfm.likelihoods.bernoulli import polya_gamma_augmentation
 from bayesfm.likelihoods.bounds import logistic_bound
-from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson, log_choose
+from bayesfm.likelihoods.distributions import LogNegativeBinomial, LogPoisson
+from bayesfm.likelihoods.log_gamma_ratios import log_choose
 from bayesfm.likelihoods.newton import RowSums, newton_metropolis, row_sums
 from bayesfm.likelihoods.response import check_whole_numbers
 from bayesfm.random.densities import Gamma

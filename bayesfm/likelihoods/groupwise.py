@@ -19,7 +19,7 @@ from numpyro.distributions import Distribution, constraints
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Observed, Params, RowData
-from bayesfm.likelihoods.distributions import log_rising, stirling_remainder
+from bayesfm.likelihoods.log_gamma_ratios import log_rising, stirling_remainder
 from bayesfm.likelihoods.newton import newton_metropolis
 from bayesfm.likelihoods.real import RealResponse
 from bayesfm.likelihoods.response import spread

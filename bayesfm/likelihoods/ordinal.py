@@ -17,7 +17,8 @@ from bayesfm import native as kernels
 from bayesfm._checks import check_count, check_positive
 from bayesfm._pytree import pytree
 from bayesfm.likelihoods.base import Likelihood, Observed, Params, RowData
-from bayesfm.likelihoods.distributions import LINKS, InducedDirichlet, Ordinal, class_edges
+from bayesfm.likelihoods.distributions import InducedDirichlet, Ordinal, class_edges
+from bayesfm.likelihoods.links import LINKS, normal_interval
 from bayesfm.likelihoods.newton import (
     NewtonParts,
     RowSums,
@@ -261,13 +262,6 @@ def gaps_of(cutpoints: Float[Array, " c"]) -> Float[Array, " c"]:
     return jnp.concatenate([cutpoints[:1], jnp.log(jnp.diff(cutpoints))])
 
 
-def log_probabilities(
-    y: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
-) -> Float[Array, " n"]:
-    """Log probability of every row's class under probit; the barrier keeps XLA from computing it once per use."""
-    return lax.optimization_barrier(Ordinal(eta, cutpoints).log_prob(y))
-
-
 def cutpoint_sums(
     y: Float[Array, " n"], weight: Float[Array, " n"], eta: Float[Array, " n"], cutpoints: Float[Array, " c"]
 ) -> RowSums:
@@ -278,9 +272,9 @@ def cutpoint_sums(
     """
     lower, upper = class_edges(y, cutpoints)
     a, b = lower - eta, upper - eta
-    log_p = log_probabilities(y, eta, cutpoints)
-    A, B = (jnp.exp(LINKS["probit"].log_density(x) - log_p) for x in (a, b))
-    A, B = lax.optimization_barrier((jnp.where(weight > 0, A, 0.0), jnp.where(weight > 0, B, 0.0)))
+    # The barrier keeps XLA from computing them once per use.
+    log_p, A, B = lax.optimization_barrier(normal_interval(a, b))
+    A, B = jnp.where(weight > 0, A, 0.0), jnp.where(weight > 0, B, 0.0)
     terms = weight * jnp.stack([B, -A, -b * B - B * B, a * A - A * A, A * B])
     of_class = (y.astype(jnp.int32)[:, None] == jnp.arange(len(cutpoints) + 1)).astype(terms.dtype)
     up, down, up2, down2, both = jnp.matmul(terms, of_class, precision=lax.Precision.HIGHEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -17,11 +16,10 @@ __all__ = [
     "Dims",
     "Features",
     "Hyper",
+    "Location",
     "LocationScale",
     "Prior",
     "Sizes",
-    "of_features",
-    "of_groups",
 ]
 
 Hyper = dict[str, Array]
@@ -35,15 +33,23 @@ OTHER_FACTOR = "factor_other"
 
 
 class Sizes(NamedTuple):
-    """Numbers of groups, of features, and of columns of x: none for w, one for v."""
+    """Numbers of groups, of features, and of columns of x: none for w, one for v.
 
-    groups: int
+    None in the place of groups: there is one, and hyperparameters have no axis for it.
+    """
+
+    groups: int | None
     features: int
     columns: tuple[int, ...] = ()
 
+    @property
+    def of_hyper(self) -> tuple[int, ...]:
+        """Shape of a hyperparameter per group and column."""
+        return self.columns if self.groups is None else (self.groups, *self.columns)
+
     def shape(self, dims: Dims) -> tuple[int, ...]:
         """Shape of an array with these dimensions."""
-        sizes = {"group": self.groups, "feature": self.features}
+        sizes = {"group": self.groups or 1, "feature": self.features}
         if self.columns:
             sizes |= dict.fromkeys(("factor", OTHER_FACTOR), self.columns[0])
         return tuple(sizes[name] for name in dims)
@@ -76,13 +82,25 @@ class Features(NamedTuple):
         return jax.ops.segment_sum(values, self.group, self.number.shape[0])
 
 
+class Location(NamedTuple):
+    """``mu`` of one group, which is N(mean, 1/precision) given the other hyperparameters."""
+
+    precision: Float[Array, "*kk"]
+    mean: Float[Array, "*k"]
+    mu: Float[Array, "*k"]
+
+
 class LocationScale(NamedTuple):
     """x_j = mu_g + sigma_g e_j with standard normal e_j and mu_g | sigma_g ~ N(mu0, sigma_g^2/beta0)."""
 
-    mu: Float[Array, "G *d"]
-    sigma: Float[Array, "G *d"]
-    beta0: Float[Array, ""] | float
-    mu0: Float[Array, ""] | float
+    mu: Float[Array, "*G *d"]
+    sigma: Float[Array, "*G *d"]
+    beta0: Float[Array, "..."] | float
+    mu0: Float[Array, "..."] | float
+
+    def of_group(self, g: Int[Array, ""]) -> LocationScale:
+        """Those of one group alone."""
+        return LocationScale(*(jnp.broadcast_to(x, self.mu.shape)[g] for x in self))
 
 
 @runtime_checkable
@@ -122,15 +140,28 @@ class Prior(Protocol):
         """Log density of the hyperparameters."""
         ...
 
+    def of_features(self, hyper: Hyper, group: Int[Array, " p"], columns: tuple[int, ...]) -> Hyper:
+        """The hyperparameters of every feature, given its group; x has these columns, () for w and (k,) for v."""
+        return {name: x if name in self.local_names else x[group] for name, x in hyper.items()}
+
+    def of_groups(self, hyper: Hyper, group: Int[Array, "..."], columns: tuple[int, ...]) -> Hyper:
+        """The hyperparameters of these groups; those of features are left out."""
+        return {name: x[group] for name, x in hyper.items() if name not in self.local_names}
+
+    def groups_of(self, name: str) -> slice | int:
+        """The groups that the hyperparameter of that name is of: all of them, in its first axis, or a single one."""
+        return slice(None)
+
     def distribution(self, own: Hyper) -> dist.Distribution:
-        """Prior of x given hyperparameters that have been gathered to features (:func:`of_features`)."""
+        """Prior of x given hyperparameters that have been gathered to features (:meth:`of_features`)."""
         ...
 
     def precision_and_mean(self, hyper: Hyper, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Gaussian precision and mean of x given its hyperparameters, for the Gibbs draw of x.
 
-        Per group, from the hyperparameters as they are: ``shape`` (G, *columns). With ``local_names`` per feature, from
-        those of :func:`of_features`: ``shape`` (p, *columns). The precision has one more axis if ``full``.
+        Per group, from the hyperparameters as they are: ``shape`` (G, *columns). Per feature, from those of
+        :meth:`of_features`: ``shape`` (p, *columns); with ``local_names`` there is no other way. The precision has one
+        more axis if ``full``.
         """
         ...
 
@@ -143,12 +174,16 @@ class Prior(Protocol):
         """Mean of what :meth:`sample_new` draws."""
         return jnp.broadcast_to(own.get("mu", jnp.zeros(())), shape)
 
-    def location(self, hyper: Hyper) -> tuple[Array, Array] | None:
-        """Gaussian precision and mean of ``mu`` given the other hyperparameters; None if the family has no mu.
+    def location(self, hyper: Hyper, g: int) -> Location | None:
+        """The mean of group g and its prior given the other hyperparameters; None if the family has no mean.
 
         It promises that x - mu depends on mu through nothing but x: shifting both leaves p(x | hyper) as it is.
         """
         return None
+
+    def moved(self, hyper: Hyper, g: int, delta: Float[Array, "*k"]) -> Hyper:
+        """Hyperparameters for group g after its x and its mean have been shifted by delta."""
+        return {**hyper, "mu": hyper["mu"].at[g].add(delta)}
 
     def scale_factor(self, key: Key[Array, ""], hyper: Hyper, g: int, h: int) -> Float[Array, " k"] | None:
         """Draw the c of the move that multiplies group g by c and divides group h by it (``moves.rescale``).
@@ -169,8 +204,8 @@ class Prior(Protocol):
         """Hyperparameters with these means and standard deviations."""
         raise NotImplementedError(f"{type(self).__name__} is no family of locations and scales")
 
-    def log_sigma_density(self, log_sigma: Array) -> Array:
-        """Log prior density of log sigma, elementwise, up to a constant."""
+    def log_sigma_density(self, log_sigma: Array, group: Int[Array, ""] | None = None) -> Array:
+        """Log prior density of log sigma, elementwise, up to a constant: of all groups, or of one."""
         raise NotImplementedError(f"{type(self).__name__} is no family of locations and scales")
 
     def rotation(self, key: Key[Array, ""], sums: SquareSums) -> Float[Array, "k k"] | None:
@@ -196,13 +231,3 @@ class Prior(Protocol):
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw the hyperparameters given x, by a transition that leaves their conditional as it is."""
         ...
-
-
-def of_groups(prior: Prior, hyper: Mapping[str, Array], group: Int[Array, "..."]) -> Hyper:
-    """The hyperparameters of these groups; those of features are left out."""
-    return {name: x[group] for name, x in hyper.items() if name not in prior.local_names}
-
-
-def of_features(prior: Prior, hyper: Mapping[str, Array], group: Int[Array, " p"]) -> Hyper:
-    """The hyperparameters of every feature, given its group."""
-    return {name: x if name in prior.local_names else x[group] for name, x in hyper.items()}

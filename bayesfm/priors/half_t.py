@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
+from bayesfm.priors.base import Features, Hyper, Location, LocationScale, Prior, Sizes
 from bayesfm.priors.draws import generalized_inverse_gaussian, inverse_gamma
 from bayesfm.priors.location import best_mean, draw_mean, sum_of_squares
 from bayesfm.random.densities import StudentT
@@ -88,7 +88,7 @@ class HalfT(Prior):
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Sites ``sigma<suffix>`` and ``mu<suffix>`` of a NumPyro model."""
-        sigma = numpyro.sample(f"sigma{suffix}", self._sigma((sizes.groups, *sizes.columns)))
+        sigma = numpyro.sample(f"sigma{suffix}", self._sigma(sizes.of_hyper))
         return {"mu": numpyro.sample(f"mu{suffix}", self._mu(sigma)), "sigma": sigma}
 
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
@@ -104,9 +104,10 @@ class HalfT(Prior):
         """(1/sigma^2, mu)."""
         return hyper["sigma"] ** -2, hyper["mu"]
 
-    def location(self, hyper: Hyper) -> tuple[Array, Array]:
+    def location(self, hyper: Hyper, g: int) -> Location:
         """Precision beta0/sigma^2 and mean mu0 of mu."""
-        return self.beta0 * hyper["sigma"] ** -2, jnp.full_like(hyper["mu"], self.mu0)
+        mu = hyper["mu"][g]
+        return Location(self.beta0 * hyper["sigma"][g] ** -2, jnp.full_like(mu, self.mu0), mu)
 
     def scale_factor(self, key: Key[Array, ""], hyper: Hyper, g: int, h: int) -> Float[Array, " k"]:
         """One slice step for x = 2 log c + s, the slice in closed form; c = 1 if mu0 is not 0.
@@ -140,14 +141,14 @@ class HalfT(Prior):
         """Mu and sigma."""
         return {**hyper, "mu": mu, "sigma": sigma}
 
-    def log_sigma_density(self, log_sigma: Array) -> Array:
+    def log_sigma_density(self, log_sigma: Array, group: Int[Array, ""] | None = None) -> Array:
         """That of sigma, times sigma."""
         sigma = jnp.exp(log_sigma)
         return half_t(self.df, jnp.full_like(sigma, self.scale)).log_prob(sigma) + log_sigma
 
     def initial(self, sizes: Sizes) -> Hyper:
         """Mu0 and the scale."""
-        shape = (sizes.groups, *sizes.columns)
+        shape = sizes.of_hyper
         return {"mu": jnp.full(shape, self.mu0), "sigma": jnp.full(shape, self.scale)}
 
     def mode(self, features: Features, covariance: Array) -> Hyper:

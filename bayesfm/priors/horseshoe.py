@@ -96,8 +96,7 @@ class Horseshoe(Prior):
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Independent sites."""
-        of_group, of_feature = (sizes.groups, *sizes.columns), (sizes.features, *sizes.columns)
-        of_scales = self._of_scales(of_group, of_feature)
+        of_scales = self._of_scales(sizes.of_hyper, (sizes.features, *sizes.columns))
         return {name: numpyro.sample(f"{name}{suffix}", d) for name, d in of_scales.items()}
 
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
@@ -125,7 +124,7 @@ class Horseshoe(Prior):
 
     def initial(self, sizes: Sizes) -> Hyper:
         """One, and the scales given."""
-        of_group = (sizes.groups, *sizes.columns)
+        of_group = sizes.of_hyper
         start = {
             "local_scale": jnp.ones((sizes.features, *sizes.columns)),
             "global_scale": jnp.full(of_group, self.global_scale),

@@ -78,16 +78,16 @@ class MultiplicativeGamma(Prior):
             )
         return super().hyper_dims(columns)
 
-    def _of_delta(self, G: int, k: int) -> dist.Distribution:
-        shape = jnp.where(jnp.arange(k) == 0, self.a1, self.a2)
-        return Gamma(shape, 1.0).expand((G, k)).to_event(2)
+    def _of_delta(self, shape: tuple[int, ...]) -> dist.Distribution:
+        a = jnp.where(jnp.arange(shape[-1]) == 0, self.a1, self.a2)
+        return Gamma(a, 1.0).expand(shape).to_event(len(shape))
 
     def _of_local(self, shape: tuple[int, ...]) -> dist.Distribution:
         return Gamma(0.5 * self.df, 0.5 * self.df).expand(shape).to_event(2)
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Independent sites."""
-        hyper = {"delta": numpyro.sample(f"delta{suffix}", self._of_delta(sizes.groups, *sizes.columns))}
+        hyper = {"delta": numpyro.sample(f"delta{suffix}", self._of_delta(sizes.of_hyper))}
         if self.local_names:
             of_local = self._of_local((sizes.features, *sizes.columns))
             hyper["local_precision"] = numpyro.sample(f"local_precision{suffix}", of_local)
@@ -95,7 +95,7 @@ class MultiplicativeGamma(Prior):
 
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
         """Log p(delta) + log p(phi)."""
-        lp = self._of_delta(*hyper["delta"].shape).log_prob(hyper["delta"])
+        lp = self._of_delta(hyper["delta"].shape).log_prob(hyper["delta"])
         if self.local_names:
             lp += self._of_local(hyper["local_precision"].shape).log_prob(hyper["local_precision"])
         return lp
@@ -124,7 +124,7 @@ class MultiplicativeGamma(Prior):
     def initial(self, sizes: Sizes) -> Hyper:
         """All ones: no column shrunk yet."""
         start = {
-            "delta": jnp.ones((sizes.groups, *sizes.columns)),
+            "delta": jnp.ones(sizes.of_hyper),
             "local_precision": jnp.ones((sizes.features, *sizes.columns)),
         }
         return {name: start[name] for name in self.hyper_names()}

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import Features, Hyper, LocationScale, Prior, Sizes
+from bayesfm.priors.base import Features, Hyper, Location, LocationScale, Prior, Sizes
 from bayesfm.priors.location import best_mean, draw_mean, square_sums, sum_of_squares
 from bayesfm.priors.rotation import SquareSums, draw_rotation
 from bayesfm.random import gamma
@@ -69,7 +69,7 @@ class NormalGamma(Prior):
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Sites ``lambda<suffix>`` and ``mu<suffix>`` of a NumPyro model."""
-        lam = numpyro.sample(f"lambda{suffix}", self._lambda((sizes.groups, *sizes.columns)))
+        lam = numpyro.sample(f"lambda{suffix}", self._lambda(sizes.of_hyper))
         return {"mu": numpyro.sample(f"mu{suffix}", self._mu(lam)), "lambda": lam}
 
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
@@ -85,9 +85,10 @@ class NormalGamma(Prior):
         """(lambda, mu)."""
         return hyper["lambda"], hyper["mu"]
 
-    def location(self, hyper: Hyper) -> tuple[Array, Array]:
+    def location(self, hyper: Hyper, g: int) -> Location:
         """Precision beta0 lambda and mean mu0 of mu."""
-        return self.beta0 * hyper["lambda"], jnp.full_like(hyper["mu"], self.mu0)
+        mu = hyper["mu"][g]
+        return Location(self.beta0 * hyper["lambda"][g], jnp.full_like(mu, self.mu0), mu)
 
     def scale_factor(self, key: Key[Array, ""], hyper: Hyper, g: int, h: int) -> Float[Array, " k"]:
         """One slice step for x = 2 log c - s, of density proportional to exp(-omega cosh x); c = 1 if mu0 is not 0.
@@ -116,7 +117,7 @@ class NormalGamma(Prior):
         """Mu and 1/sigma^2."""
         return {**hyper, "mu": mu, "lambda": sigma**-2}
 
-    def log_sigma_density(self, log_sigma: Array) -> Array:
+    def log_sigma_density(self, log_sigma: Array, group: Int[Array, ""] | None = None) -> Array:
         """Of log sigma = -log(lambda)/2: -a0 log sigma - b0/(2 sigma^2)."""
         return -self.a0 * log_sigma - 0.5 * self.b0 * jnp.exp(-2 * log_sigma)
 
@@ -128,7 +129,7 @@ class NormalGamma(Prior):
 
     def initial(self, sizes: Sizes) -> Hyper:
         """The prior's own centre: mu0 and a0/b0."""
-        shape = (sizes.groups, *sizes.columns)
+        shape = sizes.of_hyper
         return {"mu": jnp.full(shape, self.mu0), "lambda": jnp.full(shape, self.a0 / self.b0)}
 
     def mode(self, features: Features, covariance: Array) -> Hyper:

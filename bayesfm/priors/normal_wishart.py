@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm._checks import check_finite, check_positive
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import OTHER_FACTOR, Dims, Features, Hyper, Prior, Sizes
+from bayesfm.priors.base import OTHER_FACTOR, Dims, Features, Hyper, Location, Prior, Sizes
 from bayesfm.priors.location import best_mean
 from bayesfm.random import gamma
 
@@ -87,7 +87,7 @@ class NormalWishart(Prior):
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Sites ``precision<suffix>`` and ``mu<suffix>`` of a NumPyro model."""
-        precision = numpyro.sample(f"precision{suffix}", self._of_precision(sizes.groups, *sizes.columns))
+        precision = numpyro.sample(f"precision{suffix}", self._of_precision(*sizes.of_hyper))
         return {"mu": numpyro.sample(f"mu{suffix}", self._of_mu(precision)), "precision": precision}
 
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
@@ -103,9 +103,10 @@ class NormalWishart(Prior):
         """(Lambda, mu)."""
         return hyper["precision"], hyper["mu"]
 
-    def location(self, hyper: Hyper) -> tuple[Array, Array]:
+    def location(self, hyper: Hyper, g: int) -> Location:
         """Precision beta0 Lambda and mean mu0 of mu."""
-        return self.beta0 * hyper["precision"], jnp.full_like(hyper["mu"], self.mu0)
+        mu = hyper["mu"][g]
+        return Location(self.beta0 * hyper["precision"][g], jnp.full_like(mu, self.mu0), mu)
 
     def initial(self, sizes: Sizes) -> Hyper:
         """The prior's own centre: mu0 and (k - 1 + a0)/b0 I."""

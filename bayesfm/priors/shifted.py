@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm._pytree import pytree
-from bayesfm.priors.base import Dims, Features, Hyper, Prior, Sizes
+from bayesfm.priors.base import Dims, Features, Hyper, Location, Prior, Sizes
 
 __all__ = ["OFFSET", "Shifted"]
 
@@ -55,7 +55,11 @@ class Shifted(Prior):
         return {**self.base.hyper_dims(columns), OFFSET: ("feature", *columns)}
 
     def _own(self, hyper: Hyper) -> Hyper:
-        return {name: hyper[name] for name in self.base.hyper_names()}
+        return {name: x for name, x in hyper.items() if name != OFFSET}
+
+    def of_features(self, hyper: Hyper, group: Int[Array, " p"], columns: tuple[int, ...]) -> Hyper:
+        """Those of the base, and the offset."""
+        return {**self.base.of_features(self._own(hyper), group, columns), OFFSET: hyper[OFFSET]}
 
     def sample_hyper(self, suffix: str, sizes: Sizes) -> Hyper:
         """Sites of the base."""
@@ -82,9 +86,13 @@ class Shifted(Prior):
         precision, mean = self.base.precision_and_mean(self._own(hyper), shape)
         return precision, mean + hyper[OFFSET]
 
-    def location(self, hyper: Hyper) -> tuple[Array, Array] | None:
+    def location(self, hyper: Hyper, g: int) -> Location | None:
         """That of the base: x - mu is offset + e - mu whatever mu is."""
-        return self.base.location(self._own(hyper))
+        return self.base.location(self._own(hyper), g)
+
+    def moved(self, hyper: Hyper, g: int, delta: Float[Array, "*k"]) -> Hyper:
+        """As the base."""
+        return {**self.base.moved(self._own(hyper), g, delta), OFFSET: hyper[OFFSET]}
 
     def initial(self, sizes: Sizes) -> Hyper:
         """Where the base starts."""

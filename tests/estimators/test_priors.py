@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sklearn.base import clone
 from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
-from bayesfm.priors import Fixed, HalfT, MultiplicativeGamma, NormalWishart
+from bayesfm.priors import Fixed, HalfT, MultiplicativeGamma, NormalWishart, PerGroup
 from tests.estimators.data import QUICK, matrix, quick, ratings, sites
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
@@ -88,10 +89,10 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"prior_w": "half_t"},
         TypeError,
-        "prior_w must be a Prior, for instance HalfT(), or None; got 'half_t'",
+        "prior_w must be a Prior, for instance HalfT(), or a mapping from group to prior; got 'half_t'",
     ),
-    ({"prior_v": 0.1}, TypeError, "prior_v must be a Prior, for instance HalfT(), or None; got 0.1"),
-    ({"prior_v": HalfT}, TypeError, "or None; got <class 'bayesfm.priors.half_t.HalfT'>"),
+    ({"prior_v": 0.1}, TypeError, "or a mapping from group to prior; got 0.1"),
+    ({"prior_v": HalfT}, TypeError, "group to prior; got <class 'bayesfm.priors.half_t.HalfT'>"),
     ({"prior_w": False}, TypeError, "prior_w must be a Prior"),
     (
         {"prior_w": W, "spec": SPEC},
@@ -119,3 +120,47 @@ def test_every_face_refuses_what_is_no_prior() -> None:
         for name in ("prior_w", "prior_v"):
             with pytest.raises(TypeError, match=f"{name} must be a Prior"):
                 face(**{name: {"class": "Fixed"}}).fit(X, y)
+
+
+MIXED = {"item": HalfT(scale=0.5), "user": Fixed(precision=4.0)}
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_a_prior_per_group(tmp_path: Path) -> None:
+    """In any order; groups without one keep the default, and the file knows it."""
+    rows, y = ratings()
+    default = default_spec(y, 2)
+    model = quick(prior_w={"item": W}, prior_v=MIXED).fit(rows, y)
+    assert model.spec_.prior_w == PerGroup(("user", "item"), (default.prior_w, W))
+    assert model.spec_.prior_v == PerGroup(("user", "item"), (MIXED["user"], MIXED["item"]))
+    assert clone(model).fit(rows, y).spec_ == model.spec_
+    model.save(tmp_path / "model.nc")
+    again = FMRegressor.load(tmp_path / "model.nc")
+    assert again.get_params()["prior_v"] == MIXED
+    assert again.spec_ == model.spec_
+    given = quick(rank=None, spec=replace(default, prior_w=PerGroup.of(MIXED))).fit(rows, y)
+    assert given.spec_.prior_w == model.spec_.prior_v
+    with pytest.raises(ValueError, match=r"prior_w must map groups of the features \('user', 'item'\)"):
+        quick(prior_w={"film": W}).fit(rows, y)
+
+
+@pytest.mark.parametrize("inference", ["gibbs", "nuts", "map", "laplace", "cavi", "stochastic_map", "svi"])
+def test_every_engine_takes_a_prior_per_group(inference: str) -> None:
+    """Users held by a prior of precision 1e6, items free: what is learned is about items."""
+    rows, y = ratings()
+    tight = {"user": Fixed(precision=1e6)}
+    options = QUICK if inference in ("gibbs", "nuts") else {"random_state": 0}
+    model = FMRegressor(
+        2, prior_w=tight, prior_v={"user": Fixed(precision=1e8)}, inference=inference, **options
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(rows, y)
+    w = model.posterior_["posterior"]["w"].mean(("chain", "draw"))
+    user = np.char.startswith(w["feature"].to_numpy().astype(str), "user")
+    assert np.abs(w.to_numpy()[user]).max() < 0.02
+    assert np.ptp(w.to_numpy()[~user]) > 0.3
+    names = {name for name in sites(model) if name.endswith(("_w", "_v"))}
+    assert names == {"mu_item_w", "lambda_item_w", "mu_item_v", "lambda_item_v"}
+    new = rows[:2].assign(user=["new", "ann"], item=[10, 99])
+    assert np.all(np.isfinite(model.predict(new)))

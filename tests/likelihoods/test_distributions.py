@@ -14,8 +14,6 @@ from scipy import stats
 from scipy.special import comb, expit, gammaln, log_expit, log_ndtr, ndtr
 
 from bayesfm.likelihoods.distributions import (
-    LINKS,
-    NARROW,
     BernoulliLogits,
     BinomialLogits,
     InducedDirichlet,
@@ -24,6 +22,7 @@ from bayesfm.likelihoods.distributions import (
     Ordinal,
     Probit,
 )
+from bayesfm.likelihoods.links import LINKS, NARROW
 from tests.statistics import assert_no_alarm, ks_exact
 
 LATENT = {"probit": stats.norm, "logit": stats.logistic}

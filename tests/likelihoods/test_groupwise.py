@@ -17,8 +17,8 @@ from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.likelihoods import GroupwiseGaussian
 from bayesfm.likelihoods.base import Observed
-from bayesfm.likelihoods.distributions import stirling_remainder
 from bayesfm.likelihoods.groupwise import GroupNoise, rise_of_marginal
+from bayesfm.likelihoods.log_gamma_ratios import stirling_remainder
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictive import FittedModel, predictive_cdf, predictive_moments
 from bayesfm.predictors import FM

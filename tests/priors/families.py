@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalGamma, NormalWishart, Prior
+from bayesfm.priors import (
+    Fixed,
+    HalfT,
+    Horseshoe,
+    MultiplicativeGamma,
+    NormalGamma,
+    NormalWishart,
+    PerGroup,
+    Prior,
+)
 
 type Values = dict[str, np.ndarray]
 """Hyperparameters by name, the first axis numbers draws."""
@@ -59,6 +68,13 @@ def draw_hyper(
         )
         deviation = _correlated(prior.beta0 * precision, rng.normal(size=(num, G, k)))
         return {"precision": precision, "mu": prior.mu0 + deviation}
+    if isinstance(prior, PerGroup):
+        parts = [draw_hyper(own, rng, num, 1, p, columns) for own in prior.priors]
+        return {
+            f"{name}_{group}": x[:, 0]
+            for group, part in zip(prior.groups, parts, strict=True)
+            for name, x in part.items()
+        }
     raise TypeError(f"no draws for {prior!r}")
 
 
@@ -99,6 +115,8 @@ def log_hyper(prior: Prior, hyper: Values) -> np.ndarray | float:
         square = np.einsum("cgf,cgfh,cgh->cg", deviation, prior.beta0 * precision, deviation)
         log_det = np.linalg.slogdet(prior.beta0 * precision)[1]
         return _total(lp + 0.5 * (log_det - square - k * math.log(2 * math.pi)))
+    if isinstance(prior, PerGroup):
+        return sum((log_hyper(own, part) for own, part in _parts(prior, hyper)), start=0.0)
     raise TypeError(f"no density for {prior!r}")
 
 
@@ -123,7 +141,24 @@ def precision_and_mean(
         return precision, np.zeros_like(precision)
     if isinstance(prior, NormalWishart):
         return hyper["precision"][:, group], hyper["mu"][:, group]
+    if isinstance(prior, PerGroup):
+        zero = np.zeros(1, int)
+        each = [precision_and_mean(own, part, zero, columns) for own, part in _parts(prior, hyper)]
+        num = max(len(precision) for precision, _ in each)
+        precision, mean = (
+            np.concatenate([np.broadcast_to(x, (num, *x.shape[1:])) for x in moment], axis=1)
+            for moment in zip(*each, strict=True)
+        )
+        return precision[:, group], mean[:, group]
     raise TypeError(f"no moments for {prior!r}")
+
+
+def _parts(prior: PerGroup, hyper: Values) -> list[tuple[Prior, Values]]:
+    """Every family and its hyperparameters, for one group."""
+    return [
+        (own, {name: hyper[f"{name}_{group}"][:, None] for name in own.hyper_names()})
+        for group, own in zip(prior.groups, prior.priors, strict=True)
+    ]
 
 
 def draw(

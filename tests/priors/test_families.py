@@ -22,9 +22,9 @@ from bayesfm.priors import (
     MultiplicativeGamma,
     NormalGamma,
     NormalWishart,
+    PerGroup,
     Prior,
     Sizes,
-    of_features,
 )
 from bayesfm.priors.draws import generalized_inverse_gaussian, slice_step, truncated_exponential
 from tests.priors import families
@@ -42,6 +42,8 @@ W: dict[str, Prior] = {
         global_scale=0.5, global_df=math.inf, slab_scale=1.5, slab_df=math.inf
     ),
 }
+NAMES = ("user", "empty", "item")
+W["per group"] = PerGroup(NAMES, (W["normal-gamma"], W["fixed"], W["half-t"]))
 V: dict[str, Prior] = {
     "half-t": W["half-t"],
     "fixed": W["fixed"],
@@ -50,6 +52,7 @@ V: dict[str, Prior] = {
     "normal-Wishart": NormalWishart(a0=4.0, b0=3.0, beta0=2.0, mu0=0.4),
     "multiplicative gamma, normal": MultiplicativeGamma(a1=3.0, a2=4.0, df=math.inf),
 }
+V["per group"] = PerGroup(NAMES, (W["half-normal"], W["normal-gamma"], V["multiplicative gamma, normal"]))
 NUM = 5_000
 """Draws in a test of updates."""
 SLOW = {
@@ -88,7 +91,7 @@ def test_density(prior: Prior, columns: tuple[int, ...]) -> None:
     """log_hyper and distribution, and the sites of the NumPyro model, against SciPy."""
     with jax.enable_x64():
         hyper, x, expected = one_draw(prior, columns)
-        own = of_features(prior, hyper, jnp.asarray(GROUP))
+        own = prior.of_features(hyper, jnp.asarray(GROUP), columns)
         log_x = jnp.sum(prior.distribution(own).log_prob(x))
         np.testing.assert_allclose(prior.log_hyper(hyper) + log_x, expected, rtol=1e-11)
         with (
@@ -117,7 +120,7 @@ def test_sites_have_their_dimensions(prior: Prior, columns: tuple[int, ...]) -> 
 def test_precision_and_mean_are_those_of_the_distribution(prior: Prior, columns: tuple[int, ...]) -> None:
     with jax.enable_x64():
         hyper, x, _ = one_draw(prior, columns)
-        of_x = of_features(prior, hyper, jnp.asarray(GROUP))
+        of_x = prior.of_features(hyper, jnp.asarray(GROUP), columns)
         if prior.local_names:
             precision, mean = prior.precision_and_mean(of_x, x.shape)
         else:
@@ -172,14 +175,15 @@ def test_new_features_have_the_marginal_of_old_ones(prior: Prior, columns: tuple
     """sample_new against x of a new feature drawn with the others, given the same hyperparameters of groups."""
     num = 10_000
     hyper, x = families.draw(prior, np.random.default_rng(0), num, GROUP, NUM_GROUPS, columns)
-    of_group = {name: jnp.asarray(a[:, 2]) for name, a in hyper.items() if name not in prior.local_names}
+    known = {name: jnp.asarray(a) for name, a in hyper.items() if name not in prior.local_names}
+    of_group = jax.vmap(lambda own: prior.of_groups(own, jnp.asarray(2), columns), axis_size=num)(known)
     keys = jax.random.split(jax.random.key(0), num)
     new = jax.jit(jax.vmap(lambda key, own: prior.sample_new(key, own, columns)))(keys, of_group)
     ours = families.columns_of("x", np.asarray(new, np.float64))
     theirs = families.columns_of("x", x[:, 1])
     for name, values in hyper.items():
         if name not in prior.local_names and not prior.full:
-            at = values[:, 2]
+            at = values if isinstance(prior, PerGroup) else values[:, 2]
             ours |= families.columns_of(f"{name} x^2", at * np.asarray(new, np.float64) ** 2)
             theirs |= families.columns_of(f"{name} x^2", at * x[:, 1] ** 2)
     assert_no_alarm(ks(ours, theirs))

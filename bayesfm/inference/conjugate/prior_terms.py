@@ -9,7 +9,7 @@ from bayesfm.design.units import Layout, Unit
 from bayesfm.inference.conjugate.blocks import GroupPrior, UnitPrior
 from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Hyper, Prior, of_features
+from bayesfm.priors import Hyper, Prior
 
 __all__ = ["prior_of_unit", "prior_of_w", "priors_of_units"]
 
@@ -45,7 +45,7 @@ def _precision_and_mean(
 ) -> tuple[Array, Array]:
     """Per group, or per feature in the order of the design."""
     if prior.local_names:
-        own = of_features(prior, hyper, layout.group)
+        own = prior.of_features(hyper, layout.group, columns)
         return prior.precision_and_mean(own, (layout.group.shape[0], *columns))
     return prior.precision_and_mean(hyper, (layout.num_groups, *columns))
 

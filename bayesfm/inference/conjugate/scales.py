@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import biject_to
 
-from bayesfm.priors import Features, Hyper, Prior, Sizes, of_features
+from bayesfm.priors import Features, Hyper, Prior, Sizes
 
 __all__ = ["Beliefs", "expected_log_prior", "fit_hyper"]
 
@@ -62,7 +62,7 @@ class Beliefs(NamedTuple):
 
 def expected_log_prior(prior: Prior, hyper: Hyper, beliefs: Beliefs) -> Float[Array, ""]:
     """E[log p(x | hyper)] + log p(hyper), with the Jacobian to unconstrained coordinates of the hyperparameters."""
-    own = of_features(prior, hyper, beliefs.group)
+    own = prior.of_features(hyper, beliefs.group, beliefs.mean.shape[1:])
     log_density = prior.distribution(own).log_prob(beliefs.mean)
     precision, _ = prior.precision_and_mean(own, beliefs.mean.shape)
     spread = precision * (beliefs.cov if prior.full else beliefs.variance)

@@ -73,14 +73,15 @@ def _one_group(
     prior = spec.prior_w
     scales = prior.location_scale(state.hyper_w)
     assert scales is not None
-    mu, sigma = scales.mu[g], scales.sigma[g]
+    of_group = scales.of_group(g)
+    mu, sigma = of_group.mu, of_group.sigma
     own = [(unit.group == g).astype(sigma.dtype) for unit in layout.units]
     e = [inside * (x[0] - mu) / sigma for inside, x in zip(own, state.theta, strict=True)]
     # Where there is no intercept a standard normal variable takes its place that no row sees.
     seen = jnp.full_like(state.eta, 0.0 if spec.intercept is None else 1.0)
     columns = jnp.stack([seen, _at_rows(layout, own), _at_rows(layout, e)])
     at = jnp.stack([state.w0, mu, sigma])
-    target = _Target(at, columns, state.eta, log_density, partial(_log_prior, spec, scales))
+    target = _Target(at, columns, state.eta, log_density, partial(_log_prior, spec, of_group, g))
     by = target.moved(newton_metropolis(key, target.start, target.sums, target.derivatives, target.log_ratio))
     if spec.intercept is None:
         by = by.at[0].set(0.0)
@@ -141,13 +142,15 @@ class _Target(NamedTuple):
         return here.rise_to(there) + self.log_prior(other) - self.log_prior(u)
 
 
-def _log_prior(spec: ModelSpec, scales: LocationScale, u: Float[Array, "3"]) -> Float[Array, ""]:
-    """p(w0) p(log sigma) p(mu | sigma), up to a constant."""
+def _log_prior(
+    spec: ModelSpec, scales: LocationScale, g: Int[Array, ""], u: Float[Array, "3"]
+) -> Float[Array, ""]:
+    """p(w0) p(log sigma) p(mu | sigma) of group g, up to a constant."""
     w0, mu, log_sigma = u
     mean0, precision0 = (
         (0.0, 1.0) if spec.intercept is None else (spec.intercept.mean, spec.intercept.precision)
     )
-    log = spec.prior_w.log_sigma_density(log_sigma) - log_sigma - 0.5 * precision0 * (w0 - mean0) ** 2
+    log = spec.prior_w.log_sigma_density(log_sigma, g) - log_sigma - 0.5 * precision0 * (w0 - mean0) ** 2
     return log - 0.5 * scales.beta0 * jnp.exp(-2 * log_sigma) * (mu - scales.mu0) ** 2
 
 

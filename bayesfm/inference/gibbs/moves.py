@@ -47,17 +47,16 @@ def shift_w(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Lay
         return state if spec.likelihood.identifies_intercept else shift_cutpoints(key, state, spec, layout)
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
-        location = spec.prior_w.location(state.hyper_w)
+        location = spec.prior_w.location(state.hyper_w, g)
         if location is None:
-            return state
-        precision, mean = (x[g] for x in location)
-        mu = state.hyper_w["mu"][g]
+            continue
+        precision, mean, mu = location
         P = prior0.precision + precision
         b = prior0.precision * (prior0.mean - state.w0) + precision * (mu - mean)
         delta = b / P + jax.random.normal(sub, (), P.dtype) / jnp.sqrt(P)
         theta = list(state.theta)
         theta[i] = theta[i].at[0].add(-delta)
-        hyper_w = {**state.hyper_w, "mu": state.hyper_w["mu"].at[g].add(-delta)}
+        hyper_w = spec.prior_w.moved(state.hyper_w, g, -delta)
         state = state._replace(w0=state.w0 + delta, theta=tuple(theta), hyper_w=hyper_w)
     return state
 
@@ -70,12 +69,12 @@ def shift_cutpoints(key: Key[Array, ""], state: ModelState, spec: ModelSpec, lay
     """
     for i, g in whole_fields(layout):
         key, key_place, key_accept = jax.random.split(key, 3)
-        location = spec.prior_w.location(state.hyper_w)
+        location = spec.prior_w.location(state.hyper_w, g)
         if location is None:
-            return state
-        precision, mean = (x[g] for x in location)
+            continue
+        precision, mean, mu = location
         place = mean + jax.random.normal(key_place, (), mean.dtype) / jnp.sqrt(precision)
-        delta = place - state.hyper_w["mu"][g]
+        delta = place - mu
         params = spec.likelihood.shifted(state.params, delta)
         log_ratio = spec.likelihood.log_prior(params) - spec.likelihood.log_prior(state.params)
         accept = jnp.log(jax.random.uniform(key_accept, dtype=mean.dtype)) < log_ratio
@@ -84,7 +83,7 @@ def shift_cutpoints(key: Key[Array, ""], state: ModelState, spec: ModelSpec, lay
         theta[i] = theta[i].at[0].add(delta)
         state = state._replace(
             theta=tuple(theta),
-            hyper_w={**state.hyper_w, "mu": state.hyper_w["mu"].at[g].add(delta)},
+            hyper_w=spec.prior_w.moved(state.hyper_w, g, delta),
             params=spec.likelihood.shifted(state.params, delta),
             eta=state.eta + delta,
         )
@@ -100,12 +99,12 @@ def shift_v(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Lay
     prior_w = [prior_of_w(spec, state, layout, unit) for unit in layout.units]
     for i, g in whole_fields(layout):
         key, sub = jax.random.split(key)
-        location = spec.prior_v.location(state.hyper_v)
+        location = spec.prior_v.location(state.hyper_v, g)
         if location is None:
-            return state
-        precision, mean = (x[g] for x in location)
+            continue
+        precision, mean, mu = location
         P = precision if spec.prior_v.full else jnp.diag(precision)
-        b = -P @ (state.hyper_v["mu"][g] - mean)
+        b = -P @ (mu - mean)
         for j, ((precision_w, mean_w), theta) in enumerate(zip(prior_w, state.theta, strict=True)):
             if j != i:
                 weighted = theta[1:] * precision_w
@@ -121,7 +120,7 @@ def shift_v(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Lay
             t.at[1:].add(delta[:, None]) if j == i else t.at[0].add(-(delta @ t[1:]))
             for j, t in enumerate(state.theta)
         ]
-        hyper_v = {**state.hyper_v, "mu": state.hyper_v["mu"].at[g].add(delta)}
+        hyper_v = spec.prior_v.moved(state.hyper_v, g, delta)
         state = state._replace(theta=tuple(moved), hyper_v=hyper_v)
     return state
 

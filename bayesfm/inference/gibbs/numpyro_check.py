@@ -29,7 +29,7 @@ from bayesfm.inference.gibbs.numpyro_rows import (
     unwrapped,
 )
 from bayesfm.likelihoods.distributions import Probit
-from bayesfm.priors import Hyper, Prior, of_features
+from bayesfm.priors import Hyper, Prior
 from bayesfm.priors.shifted import OFFSET, Shifted
 from bayesfm.term import TERM, FMTerm
 
@@ -191,7 +191,8 @@ def _prior_is_own(given: Given, sites: Sites, own: Mapping[str, str]) -> Bool[Ar
         hyper: Hyper = {h: sites[own[f"{h}_{x}"]] for h in prior.hyper_names() if h != OFFSET}
         if isinstance(prior, Shifted):
             hyper[OFFSET] = prior.offset
-        of_x = prior.distribution(of_features(prior, hyper, term.design.groups))
+        own_x = prior.of_features(hyper, term.design.groups, term.sizes(x).columns)
+        of_x = prior.distribution(own_x)
         expected += prior.log_hyper(hyper) + jnp.sum(of_x.log_prob(sites[own[x]]))
     return _close(jnp.sum(jnp.stack([jnp.sum(given.log_probs[site]) for site in own.values()])), expected)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bayesfm._pytree import pytree
 from bayesfm.model import ModelSpec
@@ -52,6 +52,10 @@ class Tempered(Prior):
     def log_hyper(self, hyper: Hyper) -> Float[Array, ""]:
         """That of the prior."""
         return self.prior.log_hyper(hyper)
+
+    def of_features(self, hyper: Hyper, group: Int[Array, " p"], columns: tuple[int, ...]) -> Hyper:
+        """Those of the prior."""
+        return self.prior.of_features(hyper, group, columns)
 
     def distribution(self, own: Hyper) -> dist.Distribution:
         """Normal with the larger precision."""

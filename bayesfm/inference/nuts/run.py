@@ -23,7 +23,8 @@ from bayesfm.inference.nuts.coordinates import loc_scale_sites
 from bayesfm.inference.nuts.kernel import NutsKernel
 from bayesfm.inference.problem import Problem, as_draws, kept_sites, prepare, rows_of_streams
 from bayesfm.inference.start import start_sites
-from bayesfm.model import ModelSpec, site_dims
+from bayesfm.model import ModelSpec
+from bayesfm.term import fm_dims
 
 __all__ = ["DivergenceWarning", "nuts", "nuts_kernel"]
 
@@ -192,7 +193,7 @@ def nuts_kernel(
         keep=kept_sites(keep, spec),
     )
     if parametrization == "non-centred":
-        names = tuple(name for name, dims in site_dims(spec).items() if {"feature", "group"} & set(dims))
+        names = tuple(fm_dims(spec.prior_w, spec.prior_v))
         kernel = replace(kernel, standardised=loc_scale_sites(kernel.model, names))
     return kernel, problem
 

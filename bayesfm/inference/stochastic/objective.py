@@ -27,7 +27,7 @@ from bayesfm.inference.stochastic import rowwise
 from bayesfm.inference.stochastic.batches import Batch, Layout
 from bayesfm.likelihoods.base import Likelihood, Params
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Hyper, Prior, of_features
+from bayesfm.priors import Hyper, Prior
 
 __all__ = [
     "Dense",
@@ -256,7 +256,7 @@ def expected_log_prior(
     Every family is normal given its hyperparameters, so that this is no approximation. Those that belong to features
     are given for these features only.
     """
-    own = of_features(prior, hyper, group)
+    own = prior.of_features(hyper, group, mean.shape[1:])
     at_mean = prior.distribution(own).log_prob(mean)
     lp = jnp.sum(at_mean.reshape(len(mean), -1), axis=1)
     if variance is None:
@@ -271,7 +271,7 @@ def prior_of_features(
 ) -> tuple[Float[Array, "U *d"], Float[Array, "U *d"]]:
     """Precision of every x_j given all others, and mean."""
     if prior.local_names:
-        return prior.precision_and_mean(of_features(prior, hyper, group), (len(group), *columns))
+        return prior.precision_and_mean(prior.of_features(hyper, group, columns), (len(group), *columns))
     precision, mean = prior.precision_and_mean(hyper, (num_groups, *columns))
     if prior.full:
         precision = jnp.diagonal(precision, axis1=-2, axis2=-1)

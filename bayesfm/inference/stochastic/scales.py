@@ -167,7 +167,8 @@ def _mode(
     def of_some(name: str, new: Array) -> Array:
         if name in prior.local_names:
             return new
-        return jnp.where(some.reshape(-1, *[1] * (new.ndim - 1)), new, hyper[name])
+        has = some[prior.groups_of(name)]
+        return jnp.where(has.reshape(has.shape + (1,) * (new.ndim - has.ndim)), new, hyper[name])
 
     def loss(u: Hyper) -> Float[Array, ""]:
         own = values(u)

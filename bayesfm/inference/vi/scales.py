@@ -20,8 +20,9 @@ from bayesfm.inference.conjugate.state import (
 )
 from bayesfm.inference.problem import Problem
 from bayesfm.inference.vi.cavi import BeliefState, MeanField
+from bayesfm.model import ModelSpec
 
-__all__ = ["Scales", "estimate_scales", "start_beliefs"]
+__all__ = ["Scales", "estimate_scales", "start_beliefs", "start_sites"]
 
 
 class Scales(NamedTuple):
@@ -63,6 +64,14 @@ def estimate_scales(
     state, ascent = climb(climber, start_beliefs(climber, key, known), options, len(problem.y))
     sites = jax.jit(to_sites)(state.point, data.layout)
     return Scales({name: np.asarray(x) for name, x in sites.items()}, ascent)
+
+
+@jax.jit
+def start_sites(
+    key: Key[Array, ""], spec: ModelSpec, data: ModelData, held: dict[str, Array]
+) -> dict[str, Array]:
+    """All sites at a random start, with hyperparameters that are held: where there is nothing to estimate."""
+    return to_sites(_with_hyper(initial_state(key, spec, data), held), data.layout)
 
 
 @jax.jit

@@ -17,8 +17,8 @@ from bayesfm.priors import (
     MultiplicativeGamma,
     NormalGamma,
     NormalWishart,
+    PerGroup,
     Prior,
-    of_features,
 )
 
 CLOSED: dict[str, Prior] = {
@@ -28,8 +28,12 @@ CLOSED: dict[str, Prior] = {
     "half-normal": HalfT(scale=0.4, df=math.inf),
     "normal-Wishart": NormalWishart(a0=2.0, b0=0.7, beta0=0.5, mu0=0.3),
 }
+CLOSED["per group"] = PerGroup(
+    ("a", "b", "c"), (CLOSED["normal-gamma"], Fixed(mean=0.2, precision=3.0), CLOSED["half-normal"])
+)
 CLIMBED: dict[str, Prior] = {
     "multiplicative gamma": MultiplicativeGamma(),
+    "per group": PerGroup(("a", "b", "c"), (CLOSED["half-t"], Fixed(), MultiplicativeGamma(df=math.inf))),
     "horseshoe": Horseshoe(),
 }
 P, G, RANK = 7, 3, 2
@@ -48,7 +52,7 @@ def beliefs(rank: int | None) -> Beliefs:
 
 def _moved(name: str, x: jax.Array, by: jax.Array) -> jax.Array:
     """A mean by as much, a scale by that on the log scale, a matrix between the roots of its factor."""
-    if name == "mu":
+    if name.startswith("mu"):
         return x + by
     if name != "precision":
         return x * jnp.exp(by)
@@ -110,7 +114,7 @@ def test_expected_log_prior_is_an_expectation() -> None:
         x = own.mean + jnp.einsum(
             "pij,npj->npi", jnp.linalg.cholesky(own.cov), rng.normal(size=(20_000, P, RANK))
         )
-        log_density = prior.distribution(of_features(prior, hyper, own.group)).log_prob(x).sum((1, 2))
+        log_density = prior.distribution(prior.of_features(hyper, own.group, (RANK,))).log_prob(x).sum((1, 2))
         constant = prior.log_hyper(hyper) + jnp.sum(jnp.log(hyper["lambda"]))
         got, drawn = float(expected_log_prior(prior, hyper, own) - constant), np.asarray(log_density)
     assert abs(got - drawn.mean()) < 5 * drawn.std() / np.sqrt(len(drawn))

@@ -17,7 +17,7 @@ from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_sta
 from bayesfm.inference.gibbs import interweave as module
 from bayesfm.likelihoods import BernoulliLogit, BernoulliProbit, Likelihood, OrdinalProbit
 from bayesfm.model import ModelSpec
-from bayesfm.priors import HalfT, Horseshoe, Intercept, NormalGamma, Prior
+from bayesfm.priors import HalfT, Horseshoe, Intercept, NormalGamma, PerGroup, Prior
 from tests.inference.gibbs import joint
 from tests.statistics import alarms, assert_no_alarm
 
@@ -38,6 +38,14 @@ def density(state: ModelState, spec: ModelSpec, data: ModelData) -> module.RowDe
     return lambda eta: spec.likelihood.log_density(data.observed, eta, state.params)
 
 
+MIXED = PerGroup(
+    ("0", "1", "item"),
+    (
+        HalfT(scale=0.7, df=4.0, mu0=0.3),
+        NormalGamma(a0=12.0, b0=3.0, beta0=2.0, mu0=0.2),
+        HalfT(scale=0.5, df=6.0),
+    ),
+)
 MOVES = {"interweave": weave, "rescale_eta": rescale}
 
 
@@ -77,9 +85,10 @@ def test_eta_moves_along(name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "likelihood", "prior"),
     [
-        ("interweave", "table", BernoulliProbit(), HalfT(scale=0.7, df=4.0, mu0=0.3)),
+        ("interweave", "table", BernoulliProbit(), MIXED),
         ("interweave", "rows", OrdinalProbit(3), None),
         pytest.param("rescale_eta", "table", BernoulliProbit(), HalfT(scale=0.7, df=4.0), marks=pytest.mark.slow),
+        pytest.param("rescale_eta", "table", BernoulliProbit(), MIXED, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_move_leaves_the_joint_distribution(

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from bayesfm import native
-from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalWishart
+from bayesfm.priors import (
+    Fixed,
+    HalfT,
+    Horseshoe,
+    MultiplicativeGamma,
+    NormalGamma,
+    NormalWishart,
+    PerGroup,
+)
 from tests.inference.gibbs import joint
 from tests.statistics import assert_no_alarm
 
@@ -17,8 +25,20 @@ HALF_NORMAL = HalfT(scale=0.7, df=math.inf, beta0=2.0, mu0=0.5)
 HORSESHOE = Horseshoe(global_scale=0.5, slab_scale=1.0, slab_df=6.0)
 MATRIX = NormalWishart(a0=5.0, b0=3.0, beta0=1.5, mu0=0.3)
 COLUMNS = MultiplicativeGamma(a1=4.0, a2=3.0, scale=0.8, df=6.0)
+MIXED_W = PerGroup(("user", "item"), (HALF_NORMAL, NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5)))
+MIXED_V = PerGroup(("user", "item"), (NormalGamma(a0=7.0, b0=4.0, beta0=1.5), HALF_T))
+SOME_V = PerGroup(
+    ("0", "1", "item"),
+    (
+        MultiplicativeGamma(a1=4.0, a2=3.0, scale=0.8, df=math.inf),
+        Fixed(mean=0.2, precision=2.0),
+        HALF_NORMAL,
+    ),
+)
 
 CASES: dict[str, dict[str, Any]] = {
+    "per group, rescaled": {"kind": "fields", "prior_w": MIXED_W, "prior_v": MIXED_V},
+    "per group, some without means": {"kind": "rows", "rank": 3, "factor_block": 2, "prior_v": SOME_V},
     "half-normal w, half-t v, rescaled": {"kind": "fields", "prior_w": HALF_NORMAL, "prior_v": HALF_T},
     "half-t w, fixed v": {"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)},
     "horseshoe w, multiplicative gamma v": {
@@ -46,6 +66,7 @@ if native.available():
 
 
 QUICK = (
+    "per group, rescaled",
     "half-normal w, half-t v, rescaled",
     "horseshoe w, multiplicative gamma v",
     "normal-Wishart v, rows, overlapping blocks",

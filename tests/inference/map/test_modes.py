@@ -193,6 +193,24 @@ def test_given_scales_stay() -> None:
         find_map(KEY, spec, design, y, scales={"lambda_w": 1.0}, options=SHORT)
 
 
+def test_nothing_is_estimated_where_all_is_known() -> None:
+    """Scales held, and a likelihood without parameters; what precedes the climb leaves the mode where it is."""
+    spec, design, y = problem("logit")
+    fixed = replace(spec, prior_w=Fixed(precision=0.5), prior_v=Fixed(precision=2.0))
+    held = find_map(KEY, spec, design, y, scales="prior", options=LONG)
+    for own, scales in ((spec, "prior"), (fixed, "estimate")):
+        draws = find_map(KEY, own, design, y, scales=scales, options=LONG)
+        assert draws.info["seconds_for_scales"] == 0.0
+        start = {name: held.sites[name][0, 0] for name in ("w0", "w", "v")}
+        again = find_map(KEY, own, design, y, scales=scales, start="mean-field", options=LONG)
+        assert again.info["seconds_for_scales"] > 0.0
+        one = find_map(KEY, own, design, y, scales=scales, start=start, optimiser="lbfgs", options=LONG)
+        best = max(d.info["objective"][-1] for d in (draws, again, one))
+        np.testing.assert_allclose(draws.info["objective"][-1], best, rtol=1e-4)
+    unknown = find_map(KEY, *problem(), scales="prior", options=SHORT)
+    assert unknown.info["seconds_for_scales"] > 0.0  # alpha is
+
+
 def test_a_start_of_ones_own() -> None:
     """The mode of one run is where another ends at once."""
     spec, design, y = problem()
