@@ -165,6 +165,10 @@ class Prior(Protocol):
         """
         ...
 
+    def draw_local(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Hyper:
+        """Hyperparameters of single features from their prior, of the shape of x."""
+        return {}
+
     def sample_new(self, key: Key[Array, ""], own: Hyper, shape: tuple[int, ...]) -> Array:
         """X of features that are new in their groups; ``own`` has the hyperparameters of these groups alone."""
         prior = self.distribution(own)

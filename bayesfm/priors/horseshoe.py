@@ -116,11 +116,15 @@ class Horseshoe(Prior):
         precision = self._precision(hyper)
         return precision, jnp.zeros_like(precision)
 
+    def draw_local(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Hyper:
+        """Half-Cauchy scales."""
+        return {"local_scale": jnp.abs(jax.random.cauchy(key, shape))}
+
     def sample_new(self, key: Key[Array, ""], own: Hyper, shape: tuple[int, ...]) -> Array:
         """A local scale of its own for every new feature."""
         key_local, key_x = jax.random.split(key)
-        local = jnp.abs(jax.random.cauchy(key_local, shape))
-        return jax.random.normal(key_x, shape) * self._precision({**own, "local_scale": local}) ** -0.5
+        own = {**own, **self.draw_local(key_local, shape)}
+        return jax.random.normal(key_x, shape) * self._precision(own) ** -0.5
 
     def initial(self, sizes: Sizes) -> Hyper:
         """One, and the scales given."""

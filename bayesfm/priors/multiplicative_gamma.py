@@ -113,12 +113,15 @@ class MultiplicativeGamma(Prior):
         precision = self._precision(hyper)
         return precision, jnp.zeros_like(precision)
 
+    def draw_local(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Hyper:
+        """Gamma precisions, unless df is infinite."""
+        half = 0.5 * self.df
+        return {name: gamma(key, jnp.full(shape, half)) / half for name in self.local_names}
+
     def sample_new(self, key: Key[Array, ""], own: Hyper, shape: tuple[int, ...]) -> Array:
         """Local precisions of their own for every new feature."""
         key_local, key_x = jax.random.split(key)
-        if self.local_names:
-            half = 0.5 * self.df
-            own = {**own, "local_precision": gamma(key_local, jnp.full(shape, half)) / half}
+        own = {**own, **self.draw_local(key_local, shape)}
         return jax.random.normal(key_x, shape) * self._precision(own) ** -0.5
 
     def initial(self, sizes: Sizes) -> Hyper:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from bayesfm._pytree import pytree
 from bayesfm.priors.base import Dims, Features, Hyper, Location, LocationScale, Prior, Sizes
@@ -32,8 +32,8 @@ class PerGroup(Prior):
     groups : tuple of str
         Names of the groups, in the order of the design.
     priors : tuple of Prior
-        The family of each. Families with hyperparameters per feature (``Horseshoe``, ``MultiplicativeGamma`` of
-        finite df) and with full precision matrices (``NormalWishart``) have to hold for all groups, outside of here.
+        The family of each. One with full precision matrices (``NormalWishart``) has to hold for all groups, outside
+        of here.
 
     Raises
     ------
@@ -44,6 +44,9 @@ class PerGroup(Prior):
     -----
     All moves are made that both families of a pair, or all of them, allow; the scales of two different families are
     multiplied by slice sampling (:meth:`scale_factor`). Factors are not rotated.
+
+    Hyperparameters of single features (``Horseshoe``, ``MultiplicativeGamma``) are arrays over all features of the
+    design. Those of other groups' features touch nothing, and are draws from their prior.
 
     Examples
     --------
@@ -94,16 +97,25 @@ class PerGroup(Prior):
     def _own(self, hyper: Hyper, i: int, *, axis: bool = False) -> Hyper:
         """Hyperparameters of group i by their names in the family; with ``axis`` they have one for it."""
         group, prior = self.groups[i], self.priors[i]
-        own = {name: hyper[f"{name}_{group}"] for name in prior.hyper_names()}
-        return {name: x[None] for name, x in own.items()} if axis else own
+        names = [name for name in prior.hyper_names() if f"{name}_{group}" in hyper]
+        own = {name: hyper[f"{name}_{group}"] for name in names}
+        return {name: x[None] if axis and name not in prior.local_names else x for name, x in own.items()}
 
     def _named(self, own: Hyper, i: int, *, axis: bool = False) -> Hyper:
         """The reverse of :meth:`_own`."""
-        return {f"{name}_{self.groups[i]}": x[0] if axis else x for name, x in own.items()}
+        local = self.priors[i].local_names
+        return {
+            f"{name}_{self.groups[i]}": x[0] if axis and name not in local else x for name, x in own.items()
+        }
 
     def hyper_names(self) -> tuple[str, ...]:
         """Those of every family, followed by the name of its group."""
         return tuple(f"{name}_{group}" for _, group, prior in self._each() for name in prior.hyper_names())
+
+    @property
+    def local_names(self) -> tuple[str, ...]:
+        """Those of every family, followed by the name of its group."""
+        return tuple(f"{name}_{group}" for _, group, prior in self._each() for name in prior.local_names)
 
     def groups_of(self, name: str) -> int:
         """Number of the group that the name ends in."""
@@ -138,12 +150,39 @@ class PerGroup(Prior):
 
     def of_features(self, hyper: Hyper, group: Int[Array, " p"], columns: tuple[int, ...]) -> Hyper:
         """Precision and mean of every feature, which is all that a feature has to know."""
-        return self.of_groups(hyper, group, columns)
+        out = {name: x[group] for name, x in self._per_group(hyper, columns).items()}
+        for i, _, prior in self._each():
+            if prior.local_names:
+                own = prior.precision_and_mean(self._own(hyper, i), (*group.shape, *columns))
+                here = _as_wide(group == i, columns)
+                out = {
+                    name: jnp.where(here, x, out[name])
+                    for name, x in zip(("precision", "mean"), own, strict=True)
+                }
+        return out
 
     def of_groups(self, hyper: Hyper, group: Int[Array, "..."], columns: tuple[int, ...]) -> Hyper:
-        """Precision and mean of these groups."""
-        precision, mean = self.precision_and_mean(hyper, (len(self.groups), *columns))
-        return {"precision": precision[group], "mean": mean[group]}
+        """Precision and mean of these groups; what families with hyperparameters of features have beside those."""
+        own = {name: x[group] for name, x in self._per_group(hyper, columns).items()}
+        if not self.local_names:
+            return own
+        rest = [self._named(self._own(hyper, i), i) for i, _, prior in self._each() if prior.local_names]
+        return {
+            **own,
+            **{n: x for n, x in self._merged(rest).items() if n not in self.local_names},
+            "group": group,
+        }
+
+    def _per_group(self, hyper: Hyper, columns: tuple[int, ...]) -> Hyper:
+        """Precisions and means (G, *columns); one and zero for families that have none without a feature."""
+        each = [
+            (jnp.ones(columns), jnp.zeros(columns))
+            if prior.local_names
+            else prior.precision_and_mean(self._own(hyper, i), columns)
+            for i, _, prior in self._each()
+        ]
+        precision, mean = zip(*each, strict=True)
+        return {"precision": jnp.stack(precision), "mean": jnp.stack(mean)}
 
     def distribution(self, own: Hyper) -> dist.Distribution:
         """N(mean, 1/precision), elementwise."""
@@ -151,11 +190,18 @@ class PerGroup(Prior):
 
     def precision_and_mean(self, hyper: Hyper, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Those of every family, group by group; or as :meth:`of_features` has them."""
-        if "precision" in hyper:
-            return hyper["precision"], hyper["mean"]
-        each = [prior.precision_and_mean(self._own(hyper, i), shape[1:]) for i, _, prior in self._each()]
-        precision, mean = zip(*each, strict=True)
-        return jnp.stack(precision), jnp.stack(mean)
+        own = hyper if "precision" in hyper else self._per_group(hyper, shape[1:])
+        return own["precision"], own["mean"]
+
+    def sample_new(self, key: Key[Array, ""], own: Hyper, shape: tuple[int, ...]) -> Array:
+        """By the precision and the mean of their group, or as the family of the group has it."""
+        x = super().sample_new(key, own, shape)
+        for i, _, prior in self._each():
+            if prior.local_names:
+                new = prior.sample_new(jax.random.fold_in(key, i), self._own(own, i), shape)
+                group = own["group"]
+                x = jnp.where(_as_wide(group == i, shape[group.ndim :]), new, x)
+        return x
 
     def mean_new(self, own: Hyper, shape: tuple[int, ...]) -> Array:
         """The mean."""
@@ -236,12 +282,15 @@ class PerGroup(Prior):
     def update(self, key: Key[Array, ""], hyper: Hyper, features: Features) -> Hyper:
         """Draw the hyperparameters of every group as its family does."""
         keys = jax.random.split(key, len(self.groups))
-        return self._merged(
-            self._named(
-                prior.update(keys[i], self._own(hyper, i, axis=True), _of_group(features, i)), i, axis=True
-            )
-            for i, _, prior in self._each()
-        )
+        return self._merged(self._update_one(keys[i], hyper, features, i) for i in range(len(self.groups)))
+
+    def _update_one(self, key: Key[Array, ""], hyper: Hyper, features: Features, i: int) -> Hyper:
+        prior, (key_update, key_local) = self.priors[i], jax.random.split(key)
+        drawn = prior.update(key_update, self._own(hyper, i, axis=True), _of_group(features, i))
+        here = _as_wide(features.group == i, features.x.shape[1:])
+        for name, other in prior.draw_local(key_local, features.x.shape).items():
+            drawn[name] = jnp.where(here, drawn[name], other)
+        return self._named(drawn, i, axis=True)
 
 
 def _of_group(features: Features, g: int) -> Features:
@@ -256,16 +305,20 @@ def _is_prior(given: Any) -> bool:
     return isinstance(given, Prior) and not isinstance(given, type)
 
 
+def _as_wide(where: Bool[Array, "*s"], columns: tuple[int, ...]) -> Bool[Array, "*s *ones"]:
+    """With axes for the columns."""
+    return where.reshape(where.shape + (1,) * len(columns))
+
+
 def _check_family(group: str, prior: Any) -> None:
     if not _is_prior(prior):
         raise TypeError(f"the prior of group {group!r} must be a Prior, for instance HalfT(), got {prior!r}")
     if isinstance(prior, PerGroup):
         raise ValueError(f"the prior of group {group!r} is itself a prior per group: name all groups in one")
-    if prior.full or prior.local_names:
-        reason = "a full precision matrix" if prior.full else "hyperparameters of every feature"
+    if prior.full:
         raise ValueError(
-            f"{type(prior).__name__} has {reason} and cannot be the prior of group {group!r} alone: give it for all "
-            "groups, or take NormalGamma, HalfT, Fixed or MultiplicativeGamma(df=math.inf) there"
+            f"{type(prior).__name__} has full precision matrices and cannot be the prior of group {group!r} alone: "
+            "give it for all groups, or take a family of independent factors there"
         )
 
 

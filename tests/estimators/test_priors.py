@@ -16,7 +16,7 @@ from sklearn.base import clone
 from bayesfm.estimators import FMClassifier, FMCount, FMOrdinal, FMRegressor
 from bayesfm.model import ModelSpec, default_spec
 from bayesfm.predictors import FM
-from bayesfm.priors import Fixed, HalfT, MultiplicativeGamma, NormalWishart, PerGroup
+from bayesfm.priors import Fixed, HalfT, Horseshoe, MultiplicativeGamma, NormalWishart, PerGroup
 from tests.estimators.data import QUICK, matrix, quick, ratings, sites
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning")
@@ -148,7 +148,7 @@ def test_a_prior_per_group(tmp_path: Path) -> None:
 def test_every_engine_takes_a_prior_per_group(inference: str) -> None:
     """Users held by a prior of precision 1e6, items free: what is learned is about items."""
     rows, y = ratings()
-    tight = {"user": Fixed(precision=1e6)}
+    tight = {"user": Fixed(precision=1e6), "item": Horseshoe()}
     options = QUICK if inference in ("gibbs", "nuts") else {"random_state": 0}
     model = FMRegressor(
         2, prior_w=tight, prior_v={"user": Fixed(precision=1e8)}, inference=inference, **options
@@ -161,6 +161,7 @@ def test_every_engine_takes_a_prior_per_group(inference: str) -> None:
     assert np.abs(w.to_numpy()[user]).max() < 0.02
     assert np.ptp(w.to_numpy()[~user]) > 0.3
     names = {name for name in sites(model) if name.endswith(("_w", "_v"))}
-    assert names == {"mu_item_w", "lambda_item_w", "mu_item_v", "lambda_item_v"}
+    scales = {"local_scale_item_w", "global_scale_item_w", "slab_scale_item_w"}
+    assert names == {*scales, "mu_item_v", "lambda_item_v"}
     new = rows[:2].assign(user=["new", "ann"], item=[10, 99])
     assert np.all(np.isfinite(model.predict(new)))

@@ -71,8 +71,8 @@ def draw_hyper(
     if isinstance(prior, PerGroup):
         parts = [draw_hyper(own, rng, num, 1, p, columns) for own in prior.priors]
         return {
-            f"{name}_{group}": x[:, 0]
-            for group, part in zip(prior.groups, parts, strict=True)
+            f"{name}_{group}": x if name in own.local_names else x[:, 0]
+            for group, own, part in zip(prior.groups, prior.priors, parts, strict=True)
             for name, x in part.items()
         }
     raise TypeError(f"no draws for {prior!r}")
@@ -142,21 +142,24 @@ def precision_and_mean(
     if isinstance(prior, NormalWishart):
         return hyper["precision"][:, group], hyper["mu"][:, group]
     if isinstance(prior, PerGroup):
-        zero = np.zeros(1, int)
-        each = [precision_and_mean(own, part, zero, columns) for own, part in _parts(prior, hyper)]
-        num = max(len(precision) for precision, _ in each)
+        parts, zeros = _parts(prior, hyper), np.zeros(len(group), int)
+        each = [precision_and_mean(own, part, zeros, columns) for own, part in parts]
         precision, mean = (
-            np.concatenate([np.broadcast_to(x, (num, *x.shape[1:])) for x in moment], axis=1)
+            sum((group == i).reshape(-1, *[1] * len(columns)) * x for i, x in enumerate(moment))
             for moment in zip(*each, strict=True)
         )
-        return precision[:, group], mean[:, group]
+        return precision, mean
     raise TypeError(f"no moments for {prior!r}")
+
+
+def _with_axis(prior: Prior, name: str, x: np.ndarray) -> np.ndarray:
+    return x if name in prior.local_names else x[:, None]
 
 
 def _parts(prior: PerGroup, hyper: Values) -> list[tuple[Prior, Values]]:
     """Every family and its hyperparameters, for one group."""
     return [
-        (own, {name: hyper[f"{name}_{group}"][:, None] for name in own.hyper_names()})
+        (own, {name: _with_axis(own, name, hyper[f"{name}_{group}"]) for name in own.hyper_names()})
         for group, own in zip(prior.groups, prior.priors, strict=True)
     ]
 

@@ -44,6 +44,7 @@ W: dict[str, Prior] = {
 }
 NAMES = ("user", "empty", "item")
 W["per group"] = PerGroup(NAMES, (W["normal-gamma"], W["fixed"], W["half-t"]))
+W["per group, horseshoe"] = PerGroup(NAMES, (W["normal-gamma"], W["half-t"], W["horseshoe"]))
 V: dict[str, Prior] = {
     "half-t": W["half-t"],
     "fixed": W["fixed"],
@@ -52,10 +53,14 @@ V: dict[str, Prior] = {
     "normal-Wishart": NormalWishart(a0=4.0, b0=3.0, beta0=2.0, mu0=0.4),
     "multiplicative gamma, normal": MultiplicativeGamma(a1=3.0, a2=4.0, df=math.inf),
 }
+V["per group, local"] = PerGroup(
+    NAMES, (V["multiplicative gamma"], W["normal-gamma"], W["horseshoe, slab fixed"])
+)
 V["per group"] = PerGroup(NAMES, (W["half-normal"], W["normal-gamma"], V["multiplicative gamma, normal"]))
 NUM = 5_000
 """Draws in a test of updates."""
 SLOW = {
+    "per group, local",
     "half-Cauchy",
     "w, normal-gamma",
     "v, half-t",

@@ -35,10 +35,13 @@ SOME_V = PerGroup(
         HALF_NORMAL,
     ),
 )
+SOME_W = PerGroup(("0", "1", "item"), (HORSESHOE, NormalGamma(a0=6.0, b0=4.0, beta0=2.0, mu0=0.5), HALF_T))
 
 CASES: dict[str, dict[str, Any]] = {
     "per group, rescaled": {"kind": "fields", "prior_w": MIXED_W, "prior_v": MIXED_V},
-    "per group, some without means": {"kind": "rows", "rank": 3, "factor_block": 2, "prior_v": SOME_V},
+    "per group, some without means": {
+        **{"kind": "rows", "rank": 3, "factor_block": 2, "prior_w": SOME_W, "prior_v": SOME_V}
+    },
     "half-normal w, half-t v, rescaled": {"kind": "fields", "prior_w": HALF_NORMAL, "prior_v": HALF_T},
     "half-t w, fixed v": {"kind": "rows", "prior_w": HALF_T, "prior_v": Fixed(mean=0.2, precision=2.0)},
     "horseshoe w, multiplicative gamma v": {
@@ -53,6 +56,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 if native.available():
+    CASES["kernels, per group"] = {**CASES["per group, some without means"], "kind": "table", "native": True}
     CASES["kernels, horseshoe w, multiplicative gamma v"] = {
         **{
             "kind": "table",
