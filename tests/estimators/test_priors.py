@@ -144,7 +144,18 @@ def test_a_prior_per_group(tmp_path: Path) -> None:
         quick(prior_w={"film": W}).fit(rows, y)
 
 
-@pytest.mark.parametrize("inference", ["gibbs", "nuts", "map", "laplace", "cavi", "stochastic_map", "svi"])
+@pytest.mark.parametrize(
+    "inference",
+    [
+        "gibbs",
+        pytest.param("nuts", marks=pytest.mark.slow),
+        "map",
+        "laplace",
+        "cavi",
+        pytest.param("stochastic_map", marks=pytest.mark.slow),
+        "svi",
+    ],
+)
 def test_every_engine_takes_a_prior_per_group(inference: str) -> None:
     """Users held by a prior of precision 1e6, items free: what is learned is about items."""
     rows, y = ratings()

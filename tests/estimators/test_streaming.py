@@ -33,6 +33,7 @@ def stream(inference: str = "stochastic_map", **options: Any) -> FMRegressor:
     return FMRegressor(2, inference=inference, engine_options=own, random_state=0, **options)
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [  # scales of the prior: epochs that learn them would be a program more for every shape
         FMRegressor(

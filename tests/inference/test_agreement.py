@@ -192,7 +192,7 @@ NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in
 
 
 @pytest.mark.filterwarnings("ignore::bayesfm.inference.nuts.run.DivergenceWarning")  # z-scores judge
-@pytest.mark.parametrize("engine", ["non-centred", "centred"])
+@pytest.mark.parametrize("engine", ["non-centred", pytest.param("centred", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_engines_agree(name: str, engine: str) -> None:
     assert_no_alarm(agreement(sampled(name, "gibbs"), sampled(name, engine), CASES[name]()))

@@ -83,6 +83,7 @@ def test_thinning_keeps_every_third_sweep() -> None:
     np.testing.assert_array_equal(third.sites["w"], every.sites["w"][:, 2::3])
 
 
+@pytest.mark.slow
 def test_chain_methods_agree_up_to_rounding() -> None:
     sequential = run(replace(OPTIONS, chain_method="sequential", num_warmup=0, num_samples=2))
     vectorized = run(replace(OPTIONS, chain_method="vectorized", num_warmup=0, num_samples=2))

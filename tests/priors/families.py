@@ -69,10 +69,10 @@ def draw_hyper(
         deviation = _correlated(prior.beta0 * precision, rng.normal(size=(num, G, k)))
         return {"precision": precision, "mu": prior.mu0 + deviation}
     if isinstance(prior, PerGroup):
-        parts = [draw_hyper(own, rng, num, 1, p, columns) for own in prior.priors]
+        drawn = [draw_hyper(own, rng, num, 1, p, columns) for own in prior.priors]
         return {
             f"{name}_{group}": x if name in own.local_names else x[:, 0]
-            for group, own, part in zip(prior.groups, prior.priors, parts, strict=True)
+            for group, own, part in zip(prior.groups, prior.priors, drawn, strict=True)
             for name, x in part.items()
         }
     raise TypeError(f"no draws for {prior!r}")
@@ -116,7 +116,7 @@ def log_hyper(prior: Prior, hyper: Values) -> np.ndarray | float:
         log_det = np.linalg.slogdet(prior.beta0 * precision)[1]
         return _total(lp + 0.5 * (log_det - square - k * math.log(2 * math.pi)))
     if isinstance(prior, PerGroup):
-        return sum((log_hyper(own, part) for own, part in _parts(prior, hyper)), start=0.0)
+        return sum((log_hyper(own, part) for own, part in parts(prior, hyper)), start=0.0)
     raise TypeError(f"no density for {prior!r}")
 
 
@@ -142,8 +142,8 @@ def precision_and_mean(
     if isinstance(prior, NormalWishart):
         return hyper["precision"][:, group], hyper["mu"][:, group]
     if isinstance(prior, PerGroup):
-        parts, zeros = _parts(prior, hyper), np.zeros(len(group), int)
-        each = [precision_and_mean(own, part, zeros, columns) for own, part in parts]
+        of_groups, zeros = parts(prior, hyper), np.zeros(len(group), int)
+        each = [precision_and_mean(own, part, zeros, columns) for own, part in of_groups]
         precision, mean = (
             sum((group == i).reshape(-1, *[1] * len(columns)) * x for i, x in enumerate(moment))
             for moment in zip(*each, strict=True)
@@ -156,7 +156,7 @@ def _with_axis(prior: Prior, name: str, x: np.ndarray) -> np.ndarray:
     return x if name in prior.local_names else x[:, None]
 
 
-def _parts(prior: PerGroup, hyper: Values) -> list[tuple[Prior, Values]]:
+def parts(prior: PerGroup, hyper: Values) -> list[tuple[Prior, Values]]:
     """Every family and its hyperparameters, for one group."""
     return [
         (own, {name: _with_axis(own, name, hyper[f"{name}_{group}"]) for name in own.hyper_names()})

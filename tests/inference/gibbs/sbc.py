@@ -26,13 +26,14 @@ from scipy import stats
 from bayesfm.inference.conjugate.state import ModelData
 from bayesfm.likelihoods import Categorical, Gaussian
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Prior
+from bayesfm.priors import PerGroup, Prior
 from tests.inference.gibbs import joint
 from tests.inference.gibbs import test_categorical_invariance as categorical
 from tests.inference.gibbs.chains import draw_chain
 from tests.inference.gibbs.sbc_cases import CASES, Case
 from tests.keys import quick
 from tests.likelihoods.reference import reference
+from tests.priors import families
 from tests.statistics import alarms, level, uniform_ranks_test
 
 type Values = dict[str, np.ndarray]
@@ -102,12 +103,23 @@ def _of_features(spec: ModelSpec, s: Values) -> Values:
     products = np.einsum("nf,nf->n", s["v"][:, 0], s["v"][:, -1])
     out = {**w0, "w [0]": s["w"][:, 0], "<v, v'>": products}
     for prior, x in ((spec.prior_w, "w"), (spec.prior_v, "v")):
-        for name in prior.hyper_names():
-            out |= _of_hyper(f"{name}_{x}", s[f"{name}_{x}"], prior, of_w=x == "w")
+        out |= _of_prior(prior, {name: s[f"{name}_{x}"] for name in prior.hyper_names()}, x)
     return out
 
 
-def _of_hyper(name: str, x: np.ndarray, prior: Prior, of_w: bool) -> Values:
+def _of_prior(prior: Prior, hyper: Values, x: str) -> Values:
+    """Of the hyperparameters of w or v."""
+    if isinstance(prior, PerGroup):
+        of_groups = zip(prior.groups, families.parts(prior, hyper), strict=True)
+        each = {group: _of_prior(own, part, x) for group, (own, part) in of_groups}
+        return {f"{name} of {group}": values for group, own in each.items() for name, values in own.items()}
+    out: Values = {}
+    for name, values in hyper.items():
+        out |= _of_hyper(f"{name}_{x}", values, of_w=x == "w")
+    return out
+
+
+def _of_hyper(name: str, x: np.ndarray, of_w: bool) -> Values:
     """One value per group, over all factors; the first feature's where there is one per feature."""
     if name.startswith("local"):
         return {f"log {name} [0]": np.log(x[:, 0]).reshape(len(x), -1).mean(1)}

@@ -9,7 +9,16 @@ from bayesfm.likelihoods import Categorical
 from bayesfm.priors import Fixed, NormalWishart
 from tests.inference.gibbs import joint
 from tests.inference.gibbs import test_likelihood_invariance as likelihoods
-from tests.inference.gibbs.test_prior_invariance import COLUMNS, HALF_NORMAL, HALF_T, HORSESHOE
+from tests.inference.gibbs.test_prior_invariance import (
+    COLUMNS,
+    HALF_NORMAL,
+    HALF_T,
+    HORSESHOE,
+    MIXED_V,
+    MIXED_W,
+    SOME_V,
+    SOME_W,
+)
 
 
 class Case(NamedTuple):
@@ -41,6 +50,12 @@ PRIORS = {
     ),
     "horseshoe w, multiplicative gamma v": Case(
         {"kind": "rows", "prior_w": HORSESHOE, "prior_v": COLUMNS}, 25, 300
+    ),
+    "per group: half-normal, normal-gamma, half-t": Case(
+        {"kind": "fields", "prior_w": MIXED_W, "prior_v": MIXED_V}, 60, 400
+    ),
+    "per group: horseshoe, multiplicative gamma, fixed": Case(
+        {"kind": "rows", "prior_w": SOME_W, "prior_v": SOME_V}, 60, 400
     ),
 }
 CASES: dict[str, Case] = {

@@ -132,7 +132,9 @@ NO_GROWTH = (SWEEPS[2] / SWEEPS[1]) ** 0.25
 NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 
 
-@pytest.mark.parametrize("use_native", [False, pytest.param(True, marks=NEEDS_KERNELS)])
+@pytest.mark.parametrize(
+    "use_native", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=NEEDS_KERNELS)]
+)
 def test_the_error_of_eta_stays_at_rounding(use_native: bool) -> None:
     errors = errors_after(ratings(1_000_000), lambda *args: sweep_module.sweep(*args), use_native)
     for error, magnitude in errors.values():

@@ -116,12 +116,15 @@ def test_every_kind_of_design(kind: str) -> None:
     check(designs.make(kind, seed=1), 3, 2)
 
 
-@pytest.mark.parametrize(("rank", "factor_block"), [(0, 1), (1, 1), (8, 8), (17, 17), (20, 6)])
+@pytest.mark.parametrize(
+    ("rank", "factor_block"), [(0, 1), (1, 1), pytest.param(8, 8, marks=pytest.mark.slow), (17, 17), (20, 6)]
+)
 def test_every_way_through_the_kernels(rank: int, factor_block: int) -> None:
     """Registers and memory, one block of factors and several, none at all."""
     check(designs.make("everything", seed=2), rank, factor_block)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(design=strategies.designs(), rank=st.integers(0, 4))
 def test_random_designs(design: Design, rank: int) -> None:

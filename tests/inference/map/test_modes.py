@@ -69,7 +69,17 @@ def test_no_slope_is_left(name: str, optimiser: str) -> None:
             assert np.max(np.abs(left)) < 1e-2 * len(y) ** 0.5, x
 
 
-@pytest.mark.parametrize("name", ["gaussian", "student-t", "probit", "logit", "ordinal", "negative binomial"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gaussian",
+        pytest.param("student-t", marks=pytest.mark.slow),
+        "probit",
+        "logit",
+        "ordinal",
+        pytest.param("negative binomial", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     """What L-BFGS climbs, coordinate by coordinate, away from the mode; in float64, by central differences."""
     spec, design, y = problem(name)
@@ -91,6 +101,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
                 np.testing.assert_allclose(slopes[x][at], found, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_draws_of_nuts_surround_the_mode() -> None:
     """Of a posterior that is normal they have the mode for their mean; of any other, none lies higher."""
     design, eta = ratings()
@@ -127,7 +138,14 @@ def test_optimisers_agree(name: str) -> None:
     np.testing.assert_allclose(*ends, rtol=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", [Poisson(), OrdinalLogit(num_classes=3), Categorical(num_classes=3)])
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        pytest.param(Poisson(), marks=pytest.mark.slow),
+        pytest.param(OrdinalLogit(num_classes=3), marks=pytest.mark.slow),
+        Categorical(num_classes=3),
+    ],
+)
 def test_likelihoods_without_a_bound(likelihood: Likelihood) -> None:
     """L-BFGS takes them; so does the Laplace approximation."""
     design, eta = ratings()
@@ -142,7 +160,14 @@ def test_likelihoods_without_a_bound(likelihood: Likelihood) -> None:
         find_map(KEY, spec, design, y, optimiser="als", options=SHORT)
 
 
-@pytest.mark.parametrize("prior", [HalfT(), MultiplicativeGamma(), NormalWishart()])
+@pytest.mark.parametrize(
+    "prior",
+    [
+        pytest.param(HalfT(), marks=pytest.mark.slow),
+        pytest.param(MultiplicativeGamma(), marks=pytest.mark.slow),
+        NormalWishart(),
+    ],
+)
 def test_every_prior(prior: Any) -> None:
     spec, design, y = problem()
     draws = find_map(KEY, replace(spec, prior_v=prior, prior_w=Horseshoe()), design, y, options=SHORT)

@@ -94,7 +94,10 @@ def test_noisy_steps_settle_at_the_mode() -> None:
     np.testing.assert_array_less(np.abs(found - mean), 0.1 * np.diag(np.linalg.inv(P)) ** 0.5)
 
 
-@pytest.mark.parametrize(("engine", "name"), [(stochastic_map, "ordinal"), (svi, "relation blocks")])
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [pytest.param(stochastic_map, "ordinal", marks=pytest.mark.slow), (svi, "relation blocks")],
+)
 def test_draws_are_those_of_every_engine(engine: Any, name: str) -> None:
     """Sites, dimensions and shapes as model.site_dims has them; a posterior can be made of them."""
     case = PROBLEMS[name]()
@@ -272,6 +275,7 @@ def test_schedules() -> None:
     assert MinibatchOptions(batch_size=100).size_of_batch(30) == 30
 
 
+@pytest.mark.slow
 def test_the_point_is_where_an_ascent_over_all_rows_ends() -> None:
     """Logit, rank 2, the same scales: L-BFGS from there finds next to nothing above, and predicts what it predicts."""
     rng = np.random.default_rng(5)

@@ -60,7 +60,13 @@ CASES: dict[str, tuple[Likelihood, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("ordinal", "groupwise", "negative binomial")
+"""Most to compile."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
+)
 def test_the_bound_never_falls(name: str) -> None:
     """In float64, over 40 iterations; on two fields, and with weights."""
     likelihood, draw = CASES[name]
@@ -79,7 +85,9 @@ def test_the_bound_never_falls(name: str) -> None:
     assert set(draws.stats) >= {"lp", "log_weight"}
 
 
-@pytest.mark.parametrize("kind", ["rows", "relation block", "everything"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("rows", marks=pytest.mark.slow), "relation block", "everything"]
+)
 def test_the_bound_never_falls_on_other_designs(kind: str) -> None:
     design = DESIGNS[kind](np.random.default_rng(2))
     y = np.random.default_rng(3).normal(size=design.num_rows)
