@@ -45,7 +45,8 @@ FALSE_ALARMS = 0.01
 """Chance that any R-hat is larger than what is called chance."""
 MAX_PARETO_K = 0.7
 """Vehtari et al. (2024), section 3."""
-MIN_WEIGHTS = 20
+MIN_WEIGHTS = 25
+"""The generalized Pareto distribution is fitted to a fifth of them, five at least."""
 MIN_DRAWS = 8
 """Per chain, so that a quarter of it has a variance."""
 
@@ -210,7 +211,7 @@ def pareto_k(tree: xr.DataTree) -> float | None:
     Returns
     -------
     float or None
-        None where there are no weights: chains, a point, or fewer than 20 draws.
+        None where there are no weights: chains, a point, or fewer than 25 draws.
 
     References
     ----------

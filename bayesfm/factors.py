@@ -35,6 +35,8 @@ def posterior_of(model: Any) -> xr.DataTree:
     if isinstance(tree, xr.DataTree):
         return tree
     hint = ", which has not been fitted: call fit first" if hasattr(model, "fit") else ""
+    if hasattr(model, "steps"):
+        hint = ": the estimator is its last step, pipeline[-1]"
     raise TypeError(f"model must be a fitted estimator or a posterior (DataTree), got {_kind(model)}{hint}")
 
 

@@ -19,7 +19,7 @@ from numpyro.primitives import Messenger, apply_stack
 
 from bayesfm.design.on_device import OnDevice
 from bayesfm.predictors import FM
-from bayesfm.priors import Hyper, Intercept, NormalGamma, PerGroup, Prior, Sizes, as_prior
+from bayesfm.priors import Hyper, Intercept, NormalGamma, PerGroup, Prior, Sizes, as_prior, per_group
 from bayesfm.priors.shifted import Shifted
 
 __all__ = ["TERM", "FMTerm", "fm_dims", "fm_term"]
@@ -84,8 +84,8 @@ def fm_term(
     rank : int, default=8
         Number k of factors; 0 leaves v out.
     prior_w, prior_v : Prior or mapping of str to Prior, optional
-        Priors of weights and factors; ``NormalGamma()`` where nothing is said. A mapping has one for every group, in
-        the order of the design's groups (:class:`~bayesfm.priors.PerGroup`).
+        Priors of weights and factors; ``NormalGamma()`` where nothing is said. A mapping has one for every group of
+        the design that it names, in any order (:class:`~bayesfm.priors.PerGroup`).
     intercept : Intercept, optional
         Prior of a site ``w0`` that is added to every row.
     mean_w : array of shape (p,), optional
@@ -122,9 +122,8 @@ def fm_term(
     >>> prior(jax.random.key(0), bayesfm.on_device(bayesfm.Design(fields)))["v"].shape
     (5, 4, 2)
     """
-    prior_w = NormalGamma() if prior_w is None else as_prior("prior_w", prior_w)
-    prior_v = NormalGamma() if prior_v is None else as_prior("prior_v", prior_v)
-    _check(design, prior_w, prior_v, intercept, name)
+    _check(design, intercept, name)
+    prior_w, prior_v = _prior_for("prior_w", prior_w, design), _prior_for("prior_v", prior_v, design)
     predictor = FM(rank)
     p = design.num_features
     prior_w = _with_mean(prior_w, "mean_w", mean_w, (*outputs, p))
@@ -157,7 +156,7 @@ def fm_dims(
     Parameters
     ----------
     prior_w, prior_v : Prior or mapping of str to Prior, optional
-        As for :func:`fm_term`.
+        As for :func:`fm_term`; a mapping has to name all groups here.
     output_dims : tuple of str, default=()
         Name of the dimension of several linear predictors.
     name : str, optional
@@ -186,20 +185,25 @@ def fm_dims(
     return {f"{name}.{site}" if name else site: own for site, own in dims.items()}
 
 
-def _check(
-    design: OnDevice, prior_w: Prior, prior_v: Prior, intercept: Intercept | None, name: str | None
-) -> None:
+def _prior_for(argument: str, given: Prior | Mapping[str, Prior] | None, design: OnDevice) -> Prior:
+    """The prior for the groups of a design, by their names."""
+    if given is None:
+        return NormalGamma()
+    prior = as_prior(argument, given)
+    # Without names a design was made inside of the package, where the model has been held against it.
+    if not isinstance(prior, PerGroup) or not design.group_names:
+        return prior
+    if isinstance(given, Mapping):
+        return per_group(argument, given, NormalGamma(), design.group_names)
+    return prior.in_order(design.group_names)
+
+
+def _check(design: OnDevice, intercept: Intercept | None, name: str | None) -> None:
     if not isinstance(design, OnDevice):
         raise TypeError(
             f"design must be what bayesfm.on_device makes of a Design, got {type(design).__name__}: write design = "
             "bayesfm.on_device(design) once, outside of the model"
         )
-    for argument, prior in (("prior_w", prior_w), ("prior_v", prior_v)):
-        if isinstance(prior, PerGroup) and len(prior.groups) != design.num_groups:
-            raise ValueError(
-                f"{argument} must have one prior for each of the {design.num_groups} groups of the design, in their "
-                f"order; got {', '.join(prior.groups)}"
-            )
     if not isinstance(intercept, Intercept | None):
         raise TypeError(f"intercept must be an Intercept or None, got {intercept!r}")
     if not isinstance(name, str | None) or name == "":

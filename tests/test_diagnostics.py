@@ -221,5 +221,9 @@ def test_pareto_k_is_the_shape_of_the_weights(k: float) -> None:
     x = np.random.default_rng(0).exponential(size=(1, 4000))
     tree = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"log_weight": (("chain", "draw"), k * x)})})
     assert pareto_k(tree) == pytest.approx(k, abs=5 * (1 + k) / np.sqrt(0.2 * 4000))
+    few = tree["sample_stats"].dataset.isel(draw=slice(24))
+    assert pareto_k(xr.DataTree.from_dict({"sample_stats": few})) is None
+    few = tree["sample_stats"].dataset.isel(draw=slice(25))
+    assert pareto_k(xr.DataTree.from_dict({"sample_stats": few})) is not None
     tree["sample_stats"]["log_weight"] = tree["sample_stats"]["log_weight"] * 0 + 3.0
     assert pareto_k(tree) == -np.inf

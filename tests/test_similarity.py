@@ -183,6 +183,8 @@ def test_errors_help() -> None:
         interactions(TREE, ["gun", "tax", "gun"])
     with pytest.raises(TypeError, match="got SimpleNamespace"):
         nearest_features(SimpleNamespace(), "gun")
+    with pytest.raises(TypeError, match=r"its last step, pipeline\[-1\]"):
+        nearest_features(SimpleNamespace(steps=[]), "gun")
     with pytest.raises(TypeError, match="not been fitted"):
         nearest_features(SimpleNamespace(fit=print), "gun")
     with pytest.raises(ValueError, match="no draws of v"):

@@ -18,7 +18,7 @@ from scipy import stats
 from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.on_device import OnDevice, on_device
-from bayesfm.priors import Fixed, HalfT, Horseshoe, Intercept, NormalGamma, NormalWishart, Prior
+from bayesfm.priors import Fixed, HalfT, Horseshoe, Intercept, NormalGamma, NormalWishart, PerGroup, Prior
 from bayesfm.term import fm_dims, fm_term
 from tests import designs, reference
 from tests.design.strategies import naive_rows
@@ -229,3 +229,26 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exce
 def test_a_matrix_is_no_design() -> None:
     with pytest.raises(TypeError, match="design must be a Design, got ndarray"):
         on_device(np.ones((3, 2)))
+
+
+def test_priors_go_to_groups_by_their_names() -> None:
+    """In any order, as a mapping or not; groups without one keep the default, and no name is taken for another."""
+    on = on_device(Design([Block.field(name, [0, 1], range(2)) for name in ("user", "item")]))
+    tight = {"item": Fixed(precision=1e12), "user": Fixed()}
+    for prior in (tight, {"item": Fixed(precision=1e12)}, PerGroup.of(tight)):
+        with numpyro.handlers.seed(rng_seed=0):
+            trace = numpyro.handlers.trace(lambda prior=prior: fm_term(on, 1, prior)).get_trace()
+        w = np.abs(trace["w"]["value"])
+        assert w[:2].min() > 1e-3
+        assert w[2:].max() < 1e-4
+    assert (
+        "lambda_user_w"
+        in numpyro.handlers.trace(
+            numpyro.handlers.seed(lambda: fm_term(on, 1, {"item": Fixed()}), 0)
+        ).get_trace()
+    )
+    with numpyro.handlers.seed(rng_seed=0):
+        with pytest.raises(ValueError, match=r"prior_w must map groups of the features .* got 'film'"):
+            fm_term(on, 1, {"film": Fixed()})
+        with pytest.raises(ValueError, match="must name all groups of the features"):
+            fm_term(on, 1, prior_v=PerGroup(("user",), (Fixed(),)))

@@ -34,12 +34,15 @@ class OnDevice:
         Number of groups; one without features keeps its prior.
     blocks
         Name, first feature and end of every block.
+    group_names
+        Names of the groups, for priors that are given per group.
     """
 
     arrays: DesignArrays
     groups: Int[Array, " p"]
     num_groups: int = field(metadata={"static": True})
     blocks: tuple[tuple[str, int, int], ...] = field(metadata={"static": True}, default=())
+    group_names: tuple[str, ...] = field(metadata={"static": True}, default=())
 
     @property
     def num_rows(self) -> int:
@@ -135,4 +138,5 @@ def on_device(design: Design, *, sort: bool = True) -> OnDevice:
         jnp.asarray(design.groups),
         len(design.group_names),
         tuple(zip(names, starts[:-1], starts[1:], strict=True)),
+        tuple(str(name) for name in design.group_names),
     )

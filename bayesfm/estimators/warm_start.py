@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws
 from bayesfm.model import ModelSpec, site_dims
-from bayesfm.priors import Prior
+from bayesfm.priors import Prior, Sizes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -93,7 +93,10 @@ def _for_design(
         raise ValueError(
             f"the last fit had rank {before}, this one has {rank}: set warm_start=False to begin anew"
         )
-    return sites | _matched(sites, spec, np.asarray(design.groups), _places(posterior, design))
+    place = _places(posterior, design)
+    return (
+        sites | _matched(sites, spec, np.asarray(design.groups), place) | _matched_local(sites, spec, place)
+    )
 
 
 def _check_groups(posterior: xr.Dataset, design: Design) -> None:
@@ -128,6 +131,21 @@ def _matched(
         if spec.predictor.rank:
             v = _group_means(sites, spec.prior_v, "v", groups[new], (spec.predictor.rank,), shape[:-1])
             out["v"] = np.where(new[:, None], _spread_out(v, new, -2), out["v"])
+    return out
+
+
+def _matched_local(
+    sites: dict[str, np.ndarray], spec: ModelSpec, place: Int[np.ndarray, " p"]
+) -> dict[str, np.ndarray]:
+    """Hyperparameters of single features, (chain, *L, p, *columns), in the new order; new ones where chains start."""
+    out, new = {}, place < 0
+    for x, prior, columns in (("w", spec.prior_w, ()), ("v", spec.prior_v, (spec.predictor.rank,))):
+        names = [name for name in prior.local_names if f"{name}_{x}" in sites]
+        start = prior.initial(Sizes(1, len(place), columns)) if names else {}
+        wide = new.reshape(-1, *[1] * len(columns))
+        for name in names:
+            old = np.take(sites[f"{name}_{x}"], place, axis=-1 - len(columns))
+            out[f"{name}_{x}"] = np.where(wide, np.asarray(start[name], old.dtype), old)
     return out
 
 

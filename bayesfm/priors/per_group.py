@@ -328,13 +328,21 @@ def per_group(argument: str, given: Mapping[str, Prior], default: Prior, groups:
     Raises
     ------
     ValueError
-        If a group is named that is not there.
+        If a group is named that is not there, or there is one with a slash in its name.
     """
+    as_prior(argument, given)
     unknown = [group for group in given if group not in groups]
-    if unknown or not given:
+    if unknown:
+        hint = ". Columns of numbers are one group, 'numeric'" if "numeric" in groups else ""
         raise ValueError(
             f"{argument} must map groups of the features ({', '.join(map(repr, groups))}) to priors, got "
-            f"{', '.join(map(repr, unknown)) or 'an empty mapping'}"
+            f"{', '.join(map(repr, unknown))}{hint}"
+        )
+    slashed = [group for group in groups if "/" in group]
+    if slashed:
+        raise ValueError(
+            f"{argument} cannot be a mapping where a group of X has a slash in its name, got {slashed[0]!r}: the names "
+            "of hyperparameters end in it, and a slash is a folder in files of draws. Rename the column or group"
         )
     return PerGroup.of({group: given.get(group, default) for group in groups})
 
@@ -344,10 +352,24 @@ def as_prior(argument: str, given: Any) -> Prior:
 
     Raises
     ------
-    TypeError
-        If it is neither.
+    TypeError, ValueError
+        If it is neither, or a mapping that is empty or names groups by something else than strings.
     """
     if isinstance(given, Mapping):
+        if not given:
+            raise ValueError(
+                f"{argument} must name one group or more, got an empty mapping: None is the default"
+            )
+        for group in given:
+            if not isinstance(group, str):
+                raise TypeError(
+                    f"{argument} must name groups by strings, got {group!r}: names of columns, of blocks, or of "
+                    "groups=, those that are integers as 'block:number' ('X:0' for group 0 of a matrix)"
+                )
+            if "/" in group:
+                raise ValueError(
+                    f"{argument} must name groups without a slash, got {group!r}: rename the column or group"
+                )
         wrong = [group for group, prior in given.items() if not _is_prior(prior)]
         if wrong:
             raise TypeError(

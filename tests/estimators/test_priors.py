@@ -94,6 +94,8 @@ ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prior_v": 0.1}, TypeError, "or a mapping from group to prior; got 0.1"),
     ({"prior_v": HalfT}, TypeError, "group to prior; got <class 'bayesfm.priors.half_t.HalfT'>"),
     ({"prior_w": False}, TypeError, "prior_w must be a Prior"),
+    ({"prior_w": {}}, ValueError, "prior_w must name one group or more, got an empty mapping"),
+    ({"prior_v": {0: HalfT()}}, TypeError, "prior_v must name groups by strings, got 0"),
     (
         {"prior_w": W, "spec": SPEC},
         ValueError,
@@ -142,6 +144,10 @@ def test_a_prior_per_group(tmp_path: Path) -> None:
     assert given.spec_.prior_w == model.spec_.prior_v
     with pytest.raises(ValueError, match=r"prior_w must map groups of the features \('user', 'item'\)"):
         quick(prior_w={"film": W}).fit(rows, y)
+    with pytest.raises(ValueError, match="Columns of numbers are one group, 'numeric'"):
+        quick(prior_w={"age": W}).fit(rows.assign(age=0.5), y)
+    with pytest.raises(ValueError, match="prior_w cannot be a mapping where a group of X has a slash"):
+        quick(prior_w={"user": W}).fit(rows.rename(columns={"item": "a/b"}), y)
 
 
 @pytest.mark.parametrize(

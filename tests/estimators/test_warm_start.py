@@ -10,7 +10,7 @@ import pytest
 
 from bayesfm import FMClassifier, FMRegressor
 from bayesfm.estimators.warm_start import last_draws, last_point
-from bayesfm.priors import Fixed
+from bayesfm.priors import Fixed, Horseshoe, MultiplicativeGamma
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
@@ -51,6 +51,28 @@ def test_features_keep_their_parameters_and_new_ones_are_at_the_mean(old: FMRegr
             draws.sites[name][:, 0, new], before[f"mu_{name}"].sel(group="user"), rtol=1e-6
         )
     np.testing.assert_array_equal(draws.sites["alpha"][:, 0], before["alpha"])
+
+
+def test_hyperparameters_of_features_go_with_them() -> None:
+    """By name, as w and v do; those of new features are where chains start."""
+    X, y = table()
+    early = X["user"] != 5
+    model = FMRegressor(
+        2, prior_w={"user": Horseshoe()}, prior_v=MultiplicativeGamma(), warm_start=True, random_state=0
+    ).set_params(num_chains=1, num_warmup=3, num_samples=4)
+    before = model.fit(X[early], y[early]).posterior_
+    design = model.encoder_.fit(X).transform(X)
+    after = last_draws(before, model.spec_, design, 1).sites
+    names = [str(name) for name in design.feature_names]
+    for site in ("local_scale_user_w", "local_precision_v"):
+        old = before["posterior"][site].isel(draw=-1)
+        known = {str(name): j for j, name in enumerate(before["posterior"]["feature"].to_numpy())}
+        for j, name in enumerate(names):
+            expected = old.to_numpy()[0, known[name]] if name in known else 1.0
+            np.testing.assert_array_equal(after[site][0, 0, j], expected)
+    assert set(names) > set(known)
+    model.fit(X, y)
+    assert model.posterior_["posterior"].sizes["feature"] == len(names)
 
 
 def test_more_chains_than_before_start_at_earlier_draws(old: FMRegressor) -> None:
