@@ -159,6 +159,7 @@ def test_demo_shows_traces_and_calibration() -> None:
         (np.zeros(2), np.zeros((2, 2)), [0.95, 0.05], "increasing"),
         (np.zeros(2), np.zeros((2, 2)), [0.5], "probs must be 2"),
         (np.zeros(2), np.zeros((2, 1)), None, "at least 2"),
+        (np.zeros(2), np.zeros((2, 2)), None, "may be the bounds of any interval"),
     ],
 )
 def test_wrong_arguments_are_named(

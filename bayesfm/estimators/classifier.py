@@ -63,7 +63,10 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
     def _as_response(self, y: Any, reset: bool) -> Float[np.ndarray, " n"]:
         codes = super()._as_response(y, reset)
         if len(self.classes_) < 2:
-            raise ValueError(f"y must have two classes, got one class only: {self.classes_.tolist()[0]!r}")
+            raise ValueError(
+                f"y must have two classes, got one class only: {self.classes_.tolist()[0]!r} (where the first chunk of "
+                "a stream has one, partial_fit(X, y, classes=[...]) names them all)"
+            )
         return codes
 
     def _make_spec(

@@ -109,7 +109,8 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
             return codes
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y must have two classes at least, got one class only: {self.classes_.tolist()[0]!r}"
+                f"y must have two classes at least, got one class only: {self.classes_.tolist()[0]!r} (where the first "
+                "chunk of a stream has one, partial_fit(X, y, classes=[...]) names them all)"
             )
         return codes
 

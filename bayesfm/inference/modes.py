@@ -293,10 +293,11 @@ def _held_scales(
             for name, value in hyper.items()
         }
     names = [f"{name}_{x}" for x, (prior, _) in priors.items() for name in prior.hyper_names()]
-    wrong = sorted(set(scales) ^ set(names))
-    if wrong:
+    missing, unknown = sorted(set(names) - set(scales)), sorted(set(scales) - set(names))
+    if missing or unknown:
         raise ValueError(
-            f"scales must name the hyperparameters {', '.join(names)}, all of them and no others; see {wrong}"
+            f"scales must name the hyperparameters {', '.join(names)}, all of them and no others; missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
         )
     return {name: np.asarray(scales[name], np.float64) for name in names}
 

@@ -35,7 +35,7 @@ def plot_calibration(
     predicted : array of shape (n,) or (n, q)
         Predictive distribution function at y (:func:`bayesfm.predictive.predictive_cdf`), or predictive quantiles.
     probs : sequence of q floats, optional
-        Probabilities of the quantiles, symmetric about 1/2; by default 1/(q+1), ..., q/(q+1).
+        Probabilities of the quantiles, symmetric about 1/2; by default 1/(q+1), ..., q/(q+1), for q > 2.
     ax : matplotlib Axes, optional
         Where to draw; by default in a new figure.
 
@@ -46,7 +46,7 @@ def plot_calibration(
     Raises
     ------
     ValueError
-        If shapes do not match, or probabilities are not symmetric.
+        If shapes do not match, probabilities are not symmetric, or two columns come without any.
     """
     nominal, observed = coverage(y, predicted, probs)
     return draw_on(ax, (4.6, 4.6), lambda ax: draw_calibration(ax, nominal, observed, len(y)))
@@ -63,6 +63,11 @@ def coverage(y: Any, predicted: Any, probs: Sequence[float] | None) -> tuple[np.
         nominal = np.linspace(0.01, 0.99, 99)
         return nominal, np.mean(2 * np.abs(predicted - 0.5)[:, None] <= nominal, axis=0)
     q = predicted.shape[1]
+    if q == 2 and probs is None:
+        raise ValueError(
+            "probs must be given with two columns, which may be the bounds of any interval: (0.05, 0.95) for those of "
+            "predict_interval(X, prob=0.9)"
+        )
     levels = np.arange(1, q + 1) / (q + 1) if probs is None else np.asarray(probs, np.float64)
     symmetric = levels.shape == (q,) and np.all(np.diff(levels) > 0) and np.allclose(levels, 1 - levels[::-1])
     if not symmetric or q < 2:

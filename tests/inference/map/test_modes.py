@@ -214,8 +214,9 @@ def test_given_scales_stay() -> None:
     np.testing.assert_allclose(draws.sites["lambda_v"], 5.0)
     prior = find_map(KEY, spec, design, y, scales="prior", options=SHORT)
     np.testing.assert_allclose(prior.sites["lambda_w"], 1 / spec.prior_w.b0, rtol=1e-5)
-    with pytest.raises(ValueError, match="scales must name the hyperparameters mu_w, lambda_w"):
-        find_map(KEY, spec, design, y, scales={"lambda_w": 1.0}, options=SHORT)
+    with pytest.raises(ValueError, match="scales must name the hyperparameters mu_w, lambda_w") as error:
+        find_map(KEY, spec, design, y, scales={"lambda_w": 1.0, "sigma_w": 1.0}, options=SHORT)
+    assert str(error.value).endswith("missing: lambda_v, mu_v, mu_w; unknown: sigma_w")
 
 
 def test_nothing_is_estimated_where_all_is_known() -> None:
