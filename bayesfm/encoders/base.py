@@ -149,12 +149,20 @@ class HashedEncoder(Files, TransformerMixin, BaseEstimator):
             raise NotFittedError(
                 f"this {type(self).__name__} is not fitted: call fit first, or let compact=False keep all columns"
             )
-        return self._restrict(self._encode(self._read(X))[0])
+        chunk = self._read(X)
+        if self._is_fitted():
+            self._check_against_fit(chunk)
+        return self._restrict(self._encode(chunk)[0])
+
+    def _check_against_fit(self, chunk: Chunk) -> None:
+        """Refuse what cannot mean what it meant in ``fit``."""
 
     def _learn(self, X: Any, reset: bool) -> sparse.csr_array:
         """Take in rows, and return them with all hashed columns."""
         self._check_options()
         chunk = self._read(X)
+        if not reset:
+            self._check_against_fit(chunk)
         encoded, columns = self._encode(chunk)
         if reset:
             self.table_, self.index_ = ColumnTable(self.n_features), TokenIndex(self.n_features)

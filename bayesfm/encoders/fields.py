@@ -29,7 +29,8 @@ class HashedFields(HashedEncoder):
     column gets a 1: an indicator. A float is a number: the column of the token ``"age"`` gets its value. In lists
     of strings every string is a token as it is. Tokens are hashed as by
     :class:`sklearn.feature_extraction.FeatureHasher`, which differs in one point: it takes integers and booleans as
-    numbers. ``integers="numbers"`` takes integers so.
+    numbers. ``integers="numbers"`` takes integers so. A field with floats here and integers there, which would be a
+    number and an id, is refused until it is named in ``numeric`` or ``categorical``.
 
     Of the ``n_features`` columns the output has those that occurred in ``fit``, in the order in which they came, and
     an index of tokens and columns is kept, so that columns can be named and looked up. Fields and values are joined
@@ -162,6 +163,22 @@ class HashedFields(HashedEncoder):
         return Roles(
             numeric, categorical, self.integers == "numbers", self.missing == "ignore", not self.binary
         )
+
+    def _check_against_fit(self, chunk: Chunk) -> None:
+        """A field that was a number stays one, and one of ids too: 17 and 17.0 would be different columns."""
+        met = self.index_.counts
+        for field in sorted(chunk.id_fields & met.keys()):
+            raise TypeError(
+                f"field {field!r} was a number in fit, and now has integers, which are ids: write floats, or name it in "
+                "numeric and fit again"
+            )
+        new = chunk.number_fields - met.keys()
+        for field in sorted(new and new & self.index_.integer_fields()):
+            raise TypeError(
+                f"field {field!r} had integers in fit, which are ids, and now has floats, which are numbers: write "
+                "integers, or name it in categorical or numeric and fit again (pandas makes floats of a column of "
+                "integers that lacks some)"
+            )
 
     def _read(self, X: Any) -> Chunk:
         if isinstance(X, list | tuple):  # narwhals would look at every row

@@ -22,13 +22,16 @@ class Chunk(NamedTuple):
     """Tokens of n rows, z of them, not hashed yet: what encoders make of their input.
 
     ``starts[i]:starts[i + 1]`` are the occurrences of row i, ``ids`` says which of the distinct ``tokens`` each is,
-    ``values`` its value; None where all are 1.
+    ``values`` its value; None where all are 1. ``number_fields`` and ``id_fields`` are those that had floats, and
+    integers that were taken as ids, without having been named as either.
     """
 
     starts: Int64[np.ndarray, " n+1"]
     ids: Int32[np.ndarray, " z"]
     values: Float64[np.ndarray, " z"] | None
     tokens: Sequence[str]
+    number_fields: frozenset[str] = frozenset()
+    id_fields: frozenset[str] = frozenset()
 
     @property
     def num_rows(self) -> int:

@@ -32,6 +32,10 @@ class Roles:
         """Whether integers of this field are numbers."""
         return field in self.numeric or (self.integers_are_numbers and field not in self.categorical)
 
+    def is_named(self, field: str) -> bool:
+        """Whether the caller said what this field is."""
+        return field in self.numeric or field in self.categorical
+
     def check_number(self, field: str, example: object) -> None:
         """Numbers are no indicators."""
         if not self.allow_numbers:
@@ -92,6 +96,8 @@ class _Reader:
         self.fields = _Fields(self.tokens, roles.numeric)
         self.ids, self.starts = array("i"), array("q", [0])
         self.places, self.numbers = array("q"), array("d")
+        self.number_fields: set[str] = set()
+        self.id_fields: set[str] = set()
 
     def add(self, row: Any) -> None:
         """Read one row."""
@@ -141,15 +147,33 @@ class _Reader:
         elif isinstance(value, bool):
             self._number(field, value) if field in self.roles.numeric else self._level(field, value)
         elif isinstance(value, int):
-            numeric = self.roles.takes_integers_as_numbers(field)
-            self._number(field, value) if numeric else self._level(field, value)
+            if self.roles.takes_integers_as_numbers(field):
+                self._number(field, value)
+            else:
+                self._note(field, value, self.id_fields, self.number_fields)
+                self._level(field, value)
         elif isinstance(value, float):
-            self._level(field, value) if field in self.roles.categorical else self._number(field, value)
+            if field in self.roles.categorical:
+                self._level(field, value)
+            else:
+                self._note(field, value, self.number_fields, self.id_fields)
+                self._number(field, value)
         else:
             raise TypeError(
                 f"field {field!r} has a value of type {type(value).__name__} ({value!r}): convert it to a string or "
                 "a number"
             )
+
+    def _note(self, field: str, value: float, own: set[str], other: set[str]) -> None:
+        """A float is a number and an integer an id: a field of both would be two things without a word."""
+        if field in own or self.roles.is_named(field):
+            return
+        if field in other:
+            raise TypeError(
+                f"field {field!r} has floats, which are numbers, and integers, which are ids (here {value!r}): name it "
+                "in numeric or in categorical"
+            )
+        own.add(field)
 
     def _level(self, field: str, value: float) -> None:
         _check_finite(field, value)
@@ -169,7 +193,14 @@ class _Reader:
         if len(self.places):
             values = np.ones(len(self.ids))
             values[np.array(self.places, np.int64)] = self.numbers
-        return Chunk(np.array(self.starts, np.int64), np.array(self.ids, np.int32), values, list(self.tokens))
+        return Chunk(
+            np.array(self.starts, np.int64),
+            np.array(self.ids, np.int32),
+            values,
+            list(self.tokens),
+            frozenset(self.number_fields),
+            frozenset(self.id_fields),
+        )
 
 
 def _check_field(field: Any) -> None:
@@ -206,7 +237,11 @@ def read_frame(frame: Any, roles: Roles) -> Chunk:
         ids.append(codes + len(tokens))
         values.append(numbers)
         tokens += levels
-    return _assemble(len(frame), rows, ids, values, tokens)
+    unnamed = [frame[name] for name in frame.columns if not roles.is_named(name)]
+    return _assemble(len(frame), rows, ids, values, tokens)._replace(
+        number_fields=frozenset(x.name for x in unnamed if x.dtype.is_float()),
+        id_fields=frozenset(x.name for x in unnamed if x.dtype.is_integer() and not roles.integers_are_numbers),
+    )
 
 
 def _present(series: Any, skip_missing: bool) -> tuple[np.ndarray, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +17,8 @@ __all__ = ["ColumnTable", "TokenIndex", "positions"]
 
 _DENSE = 8
 """Up to so many hashed columns per entry a lookup table is made for a chunk; beyond, columns are searched for."""
+
+_INTEGER = re.compile(r"-?[0-9]+")
 
 _SHOWN = 3
 """Tokens of one column that its name spells out."""
@@ -97,12 +100,20 @@ class TokenIndex:
         self.n_features = n_features
         self.counts: Counter[str] = Counter()
         self._of_column: dict[int, list[str]] | None = None
+        self._integer_fields: frozenset[str] | None = None
 
     def update(self, tokens: Iterable[str], counts: Int64[np.ndarray, " t"]) -> None:
         """Count occurrences; tokens without any are left out."""
         new = dict(zip(tokens, counts.tolist(), strict=True))
         self.counts.update(new if counts.all() else {token: count for token, count in new.items() if count})
-        self._of_column = None
+        self._of_column = self._integer_fields = None
+
+    def integer_fields(self) -> frozenset[str]:
+        """Fields with a token such as ``user=17``."""
+        if self._integer_fields is None:
+            pairs = (token.partition("=") for token in self.counts)
+            self._integer_fields = frozenset(field for field, _, value in pairs if _INTEGER.fullmatch(value))
+        return self._integer_fields
 
     def of_column(self) -> dict[int, list[str]]:
         """Tokens of every column that has any, the most frequent first."""

@@ -61,10 +61,11 @@ def nuts(
     --------
     >>> import jax, numpy as np
     >>> from bayesfm import Block, ChainOptions, Design, default_spec, nuts
-    >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
-    >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+    >>> user, trial = np.divmod(np.arange(60), 3)
+    >>> design = Design((Block.field("user", user, np.arange(20)),))
+    >>> y = user % 4 + 0.5 * trial
     >>> options = ChainOptions(num_warmup=100, num_samples=20, progress=False)
-    >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.99)
+    >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.95)
     >>> draws.stats["lp"].shape
     (2, 20)
     """

@@ -188,6 +188,34 @@ def test_numeric_fields_take_no_strings() -> None:
         HashedFields(numeric=["age"]).fit(pd.DataFrame({"a": ["x"]}))
 
 
+@pytest.mark.parametrize("rows", [[{"age": 30.5}, {"age": 31}], [[("age", 31)], [("age", np.float32(30.5))]]])
+def test_a_field_is_not_a_number_here_and_an_id_there(rows: list[Any]) -> None:
+    with pytest.raises(TypeError, match=r"row 1 .*'age' has floats, which are numbers, and integers, which are ids"):
+        HashedFields(compact=False).transform(rows)
+    assert HashedFields(numeric=["age"]).fit(rows).get_feature_names_out().tolist() == ["age"]
+    assert HashedFields(integers="numbers").fit(rows).get_feature_names_out().tolist() == ["age"]
+    names = HashedFields(categorical=["age"]).fit(rows).get_feature_names_out()
+    assert set(names) == {"age=30.5", "age=31"}
+
+
+@pytest.mark.parametrize("as_given", [list, pd.DataFrame, pl.DataFrame])
+def test_a_field_stays_what_it_was_in_fit(as_given: Any) -> None:
+    floats, integers = as_given([{"a": "x", "age": 30.5}]), as_given([{"a": "x", "age": 31}])
+    was_number = r"field 'age' was a number in fit, and now has integers"
+    was_id = r"field 'age' had integers in fit, which are ids, and now has floats"
+    for first, second, message in ((floats, integers, was_number), (integers, floats, was_id)):
+        encoder = HashedFields().fit(first)
+        for call in (encoder.transform, encoder.transform_with_unseen, encoder.partial_fit):
+            with pytest.raises(TypeError, match=message):
+                call(second)
+        assert encoder.transform(first).shape == (1, 2)
+        assert encoder.fit_transform(second).shape == (1, 2), "fit begins anew"
+        assert HashedFields(numeric=["age"]).fit(first).transform(second).nnz == 2
+    # A field that is new, or has words and numbers by turns, is neither.
+    encoder = HashedFields().fit(as_given([{"a": "x"}]))
+    assert encoder.partial_fit(as_given([{"a": 0.5, "b": 1.5}])).transform(as_given([{"b": 2.5}])).nnz == 1
+
+
 def test_a_row_without_fields_may_be_a_row_of_zeros() -> None:
     X = HashedFields(empty="ignore").fit_transform([{"a": "x"}, {}, {"b": 0.0}])
     assert X.toarray().tolist() == [[1], [0], [0]]

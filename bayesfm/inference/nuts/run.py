@@ -118,12 +118,13 @@ def nuts(
     >>> from bayesfm.inference.chains import ChainOptions
     >>> from bayesfm.inference.nuts.run import nuts
     >>> from bayesfm.model import default_spec
-    >>> design = Design((Block.field("user", np.array([0, 0, 1, 1]), np.array(["ann", "bob"])),))
-    >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+    >>> user, trial = np.divmod(np.arange(60), 3)
+    >>> design = Design((Block.field("user", user, np.arange(20)),))
+    >>> y = user % 4 + 0.5 * trial
     >>> options = ChainOptions(num_warmup=100, num_samples=20, progress=False)
     >>> draws = nuts(jax.random.key(0), default_spec(y, rank=0), design, y, options=options, target_accept=0.95)
     >>> draws.sites["w"].shape
-    (2, 20, 2)
+    (2, 20, 20)
     """
     options = options or ChainOptions()
     kernel, problem = nuts_kernel(
