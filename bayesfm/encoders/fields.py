@@ -169,8 +169,8 @@ class HashedFields(HashedEncoder):
         met = self.index_.counts
         for field in sorted(chunk.id_fields & met.keys()):
             raise TypeError(
-                f"field {field!r} was a number in fit, and now has integers, which are ids: write floats, or name it in "
-                "numeric and fit again"
+                f"field {field!r} was a number in fit, and now has integers, which are ids: write floats, or name it "
+                "in numeric and fit again"
             )
         new = chunk.number_fields - met.keys()
         for field in sorted(new and new & self.index_.integer_fields()):
