@@ -240,7 +240,9 @@ def read_frame(frame: Any, roles: Roles) -> Chunk:
     unnamed = [frame[name] for name in frame.columns if not roles.is_named(name)]
     return _assemble(len(frame), rows, ids, values, tokens)._replace(
         number_fields=frozenset(x.name for x in unnamed if x.dtype.is_float()),
-        id_fields=frozenset(x.name for x in unnamed if x.dtype.is_integer() and not roles.integers_are_numbers),
+        id_fields=frozenset(
+            x.name for x in unnamed if x.dtype.is_integer() and not roles.integers_are_numbers
+        ),
     )
 
 

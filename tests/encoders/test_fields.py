@@ -190,7 +190,9 @@ def test_numeric_fields_take_no_strings() -> None:
 
 @pytest.mark.parametrize("rows", [[{"age": 30.5}, {"age": 31}], [[("age", 31)], [("age", np.float32(30.5))]]])
 def test_a_field_is_not_a_number_here_and_an_id_there(rows: list[Any]) -> None:
-    with pytest.raises(TypeError, match=r"row 1 .*'age' has floats, which are numbers, and integers, which are ids"):
+    with pytest.raises(
+        TypeError, match=r"row 1 .*'age' has floats, which are numbers, and integers, which are ids"
+    ):
         HashedFields(compact=False).transform(rows)
     assert HashedFields(numeric=["age"]).fit(rows).get_feature_names_out().tolist() == ["age"]
     assert HashedFields(integers="numbers").fit(rows).get_feature_names_out().tolist() == ["age"]
