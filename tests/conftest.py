@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,9 @@ LITTLE_OPTIMISATION = "jax_disable_most_optimizations"
 # would reach the processes that tests start; set it to 0 and all programs are optimised.
 if LITTLE_OPTIMISATION.upper() not in os.environ:
     jax.config.update(LITTLE_OPTIMISATION, True)
+
+# Compiling makes objects by the million that stay: without this, looking for cycles among them takes some percent.
+gc.set_threshold(200_000, 20, 100)
 
 # The same examples in every run, and no check that depends on the speed of the machine.
 settings.register_profile(

@@ -11,6 +11,9 @@ import pytest
 
 from tests.statistics import assert_no_alarm, level, mcse, named, z_test
 
+# Half a minute of compiling; test_term.py and test_numpyro_block.py are the quick ones.
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[1] / "docs" / "building-blocks.md"
 
 

@@ -159,7 +159,7 @@ def test_a_prior_per_group(tmp_path: Path) -> None:
         "laplace",
         "cavi",
         pytest.param("stochastic_map", marks=pytest.mark.slow),
-        "svi",
+        pytest.param("svi", marks=pytest.mark.slow),
     ],
 )
 def test_every_engine_takes_a_prior_per_group(inference: str) -> None:

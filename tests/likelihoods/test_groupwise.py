@@ -173,6 +173,16 @@ def test_updates_arrive_at_the_conditional() -> None:
     assert_no_alarm(p)
 
 
+@jax.jit
+def alpha_after(key: jax.Array, likelihood: GroupwiseGaussian, at: Observed, params: Any) -> jax.Array:
+    """A hundred updates on."""
+
+    def step(t: jax.Array, params: Any) -> Any:
+        return likelihood.update(jax.random.fold_in(key, t), at, jnp.zeros(900), params)
+
+    return jax.lax.fori_loop(0, 100, step, params)["alpha"]
+
+
 @pytest.mark.parametrize(("alpha", "df"), [(0.86, 5.0), (1.2, 4.0), (3.0, 7.0)])
 def test_a_start_from_afar_is_left(alpha: float, df: float) -> None:
     """The residuals of many groups are not what they were: alpha follows, where Metropolis steps alone stay put.
@@ -188,14 +198,7 @@ def test_a_start_from_afar_is_left(alpha: float, df: float) -> None:
     params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
     likelihood = GroupwiseGaussian(900)
 
-    @jax.jit
-    def after(key: jax.Array) -> Any:
-        def step(t: jax.Array, params: Any) -> Any:
-            return likelihood.update(jax.random.fold_in(key, t), at, jnp.zeros(900), params)
-
-        return jax.lax.fori_loop(0, 100, step, params)["alpha"]
-
-    got = np.array([after(jax.random.key(i)) for i in range(20)])
+    got = np.array([alpha_after(jax.random.key(i), likelihood, at, params) for i in range(20)])
     # The posterior standard deviation of log alpha is about (2/900/13)^(1/2), the mean within that of the truth.
     assert np.abs(np.log(got / 1.7)).max() < 10 * (2 / 900 / 13) ** 0.5
 

@@ -187,6 +187,7 @@ def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: py
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow  # their conditionals, above, are the same to rounding
 def test_disguises_have_the_same_posterior() -> None:
     """Means of identified quantities over many chains; every disguise has other keys."""
     spec = ModelSpec(

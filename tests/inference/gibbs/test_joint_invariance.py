@@ -38,12 +38,10 @@ if native.available():
     CASES |= WITH_KERNELS
 QUICK = {
     "two fields, overlapping blocks",
-    "two fields, factor by factor, many tiles",
     "relation block, joint",
-    "rows, overlapping blocks",
+    "rows, factor by factor",
     "kernels, two fields, joint",
     "kernels, relation block, overlapping blocks",
-    "kernels, rows, factor by factor",
     "kernels, rows, higher rank",
 }
 """Every kind of unit, by XLA and by kernels, and every kind of factor block; the others at full size, with these."""

@@ -57,7 +57,12 @@ def slope(draws: Draws, spec: ModelSpec, design: Any, y: np.ndarray) -> dict[str
 
 @pytest.mark.parametrize(
     ("name", "optimiser"),
-    [("gaussian", "als"), ("gaussian", "lbfgs"), ("logit", "als"), ("ordinal", "lbfgs")],
+    [
+        ("gaussian", "als"),
+        pytest.param("gaussian", "lbfgs", marks=pytest.mark.slow),
+        pytest.param("logit", "als", marks=pytest.mark.slow),
+        ("ordinal", "lbfgs"),
+    ],
 )
 def test_no_slope_is_left(name: str, optimiser: str) -> None:
     """By NumPyro's log density of the one model, which knows neither optimiser."""
