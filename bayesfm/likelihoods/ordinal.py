@@ -209,7 +209,7 @@ class OrdinalProbit(_Ordinal):
 
         def rest(u: Float[Array, " c"]) -> Float[Array, ""]:
             """Log prior density of u: that of the cut-points, and the Jacobian of the gaps."""
-            return prior.log_prob(cutpoints_of(u)) + jnp.sum(u[1:])
+            return prior.log_prob(cutpoints_of(u)) + (jnp.sum(u[1:]) if len(u) > 1 else 0.0)
 
         def sums(u: Float[Array, " c"]) -> RowSums:
             return row_sums("ordinal", cutpoint_sums, *observed[:2], eta, cutpoints_of(u), native=native)
@@ -254,11 +254,15 @@ class OrdinalProbit(_Ordinal):
 
 def cutpoints_of(u: Float[Array, " c"]) -> Float[Array, " c"]:
     """Cut-points from the first one and the logs of the gaps."""
+    if len(u) == 1:  # no array of size zero: beside one, XLA takes calls of kernels for calls of another kind
+        return u
     return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])]))
 
 
 def gaps_of(cutpoints: Float[Array, " c"]) -> Float[Array, " c"]:
     """Inverse of :func:`cutpoints_of`."""
+    if len(cutpoints) == 1:
+        return cutpoints
     return jnp.concatenate([cutpoints[:1], jnp.log(jnp.diff(cutpoints))])
 
 
@@ -278,6 +282,8 @@ def cutpoint_sums(
     terms = weight * jnp.stack([B, -A, -b * B - B * B, a * A - A * A, A * B])
     of_class = (y.astype(jnp.int32)[:, None] == jnp.arange(len(cutpoints) + 1)).astype(terms.dtype)
     up, down, up2, down2, both = jnp.matmul(terms, of_class, precision=lax.Precision.HIGHEST)
-    off = jnp.diag(both[1:-1], 1)
-    curvature = jnp.diag(up2[:-1] + down2[1:]) + off + off.T
+    curvature = jnp.diag(up2[:-1] + down2[1:])
+    if len(cutpoints) > 1:
+        off = jnp.diag(both[1:-1], 1)
+        curvature = curvature + off + off.T
     return RowSums(jnp.where(weight > 0, weight * log_p, 0.0), up[:-1] + down[1:], curvature)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+from numpy.typing import ArrayLike
 
 from bayesfm._checks import check_choice, check_count, check_probability
 from bayesfm.plots.style import COLOURS, GREY, draw_on
@@ -69,9 +70,7 @@ def plot_reliability(
     return draw_on(ax, (4.6, 4.8), lambda ax: _reliability(ax, happened, p, of, prob))
 
 
-def _checked(
-    y: Shaped[np.ndarray, " n"], p: Float[np.ndarray, " n"]
-) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def _checked(y: ArrayLike, p: ArrayLike) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     y, p = np.asarray(y), np.asarray(p, np.float64)
     if p.ndim == 2:
         raise ValueError("p must be the probability of one label, for instance predict_proba(X)[:, 1]")

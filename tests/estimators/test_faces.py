@@ -304,6 +304,19 @@ def test_check_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 
+@pytest.mark.parametrize("likelihood", ["probit", "logit"])
+def test_two_ordered_classes(likelihood: Any) -> None:
+    """One cut-point, and no gap between two."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = np.where(X[:, 0] > 0, "yes", "no")
+    options: dict[str, Any] = {"num_warmup": 50, "num_samples": 50, "num_chains": 1}
+    if likelihood == "logit":
+        options = {"inference": "map"}
+    model = FMOrdinal(0, likelihood=likelihood, random_state=0, **options).fit(X, y)
+    assert np.mean(model.predict(X) == y) > 0.9
+
+
 def test_half_stars_are_ordered_classes_and_real_numbers_are_not() -> None:
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"user": rng.integers(0, 4, 60)})
