@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
 
 from bayesfm.design import Design
 from bayesfm.estimators.classes import ClassProbabilities
@@ -86,6 +87,11 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
             )
         return super()._make_spec(design, y, weight, row_data)
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.likelihood != "probit"
+        return tags
+
     def _make_likelihood(
         self,
         kind: type[Likelihood],
@@ -97,8 +103,9 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
             return kind.for_response(y, weight)
         if kind is BernoulliProbit:
             raise ValueError(
-                f"likelihood='probit' is for two classes, y has {len(self.classes_)}: leave likelihood out (softmax), "
-                "use FMOrdinal if they have an order, or wrap the estimator in sklearn.multiclass.OneVsRestClassifier"
+                "Only binary classification is supported here: likelihood='probit' is for two classes, y has "
+                f"{len(self.classes_)}: leave likelihood out (softmax), use FMOrdinal if they have an order, or wrap "
+                "the estimator in sklearn.multiclass.OneVsRestClassifier"
             )
         return Categorical(num_classes=len(self.classes_))
 
