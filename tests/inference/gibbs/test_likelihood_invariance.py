@@ -176,9 +176,12 @@ def tau_shape(patch: pytest.MonkeyPatch) -> None:
 def weights_left_out_of_tau(patch: pytest.MonkeyPatch) -> None:
     """Gamma(df / 2) for Gamma((df + W) / 2): what holds for the last group, which has no rows."""
     right = groupwise.gamma
-    patch.setattr(
-        groupwise, "gamma", lambda key, shape, **kwargs: right(key, 0 * shape + shape[-1], **kwargs)
-    )
+
+    def wrong(key: Any, shape: Any, **kwargs: Any) -> Any:
+        # A number is the shape of alpha's draw.
+        return right(key, shape if jnp.ndim(shape) == 0 else 0 * shape + shape[-1], **kwargs)
+
+    patch.setattr(groupwise, "gamma", wrong)
 
 
 def without_jacobian(module: Any, coordinates: slice) -> Callable[[pytest.MonkeyPatch], None]:
