@@ -66,7 +66,8 @@ def numpyro_log_density(design: Design, rank: int, sites: dict[str, Any], y: Any
     sites = {
         name: jnp.asarray(x) for name, x in sites.items() if rank or name not in ("v", "mu_v", "lambda_v")
     }
-    return log_density(numpyro_model, args, {"y": jnp.asarray(y), "weight": weight}, sites)[0]
+    given = {"y": jnp.asarray(y), "weight": weight}
+    return jax.jit(lambda sites: log_density(numpyro_model, args, given, sites)[0])(sites)
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -133,12 +134,16 @@ def test_a_row_of_weight_two_is_two_rows_and_of_weight_zero_none() -> None:
 def test_sites_and_their_dims() -> None:
     design = designs.make("everything")
     arrays, groups = DesignArrays.from_design(design), jnp.asarray(design.groups)
-    with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-        numpyro_model(SPEC, arrays, groups, len(design.group_names))
+
+    def drawn() -> dict[str, Any]:
+        with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+            numpyro_model(SPEC, arrays, groups, len(design.group_names))
+        return {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
+
     sizes = {"group": len(design.group_names), "factor": 2, "feature": design.num_features}
     shapes = {name: tuple(sizes[d] for d in dims) for name, dims in site_dims(SPEC).items()}
-    drawn = {name: site["value"].shape for name, site in trace.items() if site["type"] != "plate"}
-    assert drawn == shapes | {"eta": (design.num_rows,), "y": (design.num_rows,)}
+    got = {name: x.shape for name, x in jax.eval_shape(drawn).items()}
+    assert got == shapes | {"eta": (design.num_rows,), "y": (design.num_rows,)}
 
 
 def test_an_empty_group_keeps_its_prior() -> None:

@@ -35,6 +35,9 @@ SIZES = [1, 2, 4, 5, 8, 9, 15, 16, 17, 18, 33, 40, 65]
 """K = rank + 1 around the widths of vectors, tiles and the switch from registers to memory."""
 
 
+as_table = jax.jit(native.as_table)
+
+
 class FieldCase(NamedTuple):
     ptr: np.ndarray
     row: np.ndarray
@@ -60,7 +63,7 @@ def field_case(K: int, num_tables: int, dtype: type, m: int = 37, n: int = 700) 
     for t in range(num_tables):
         with jax.enable_x64():
             Q = jnp.asarray(0.3 * rng.normal(size=(K - 1, 20 + t)), dtype)
-            tables.append(np.asarray(native.as_table(Q)))
+            tables.append(np.asarray(as_table(Q)))
         codes.append(rng.integers(0, 20 + t, len(row)).astype(np.int32))
     omega = rng.uniform(0, 2, n) * (rng.random(n) < 0.9)
     group = np.sort(rng.integers(0, 3, m)).astype(np.int32)
@@ -144,7 +147,7 @@ def test_linear_predictor(K: int, num_units: int, isa: str) -> None:
     with jax.enable_x64():
         for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-4)):
             E = [jnp.asarray(s[0], dtype) for s in summaries]
-            Q = [native.as_table(jnp.asarray(s[1:], dtype)) for s in summaries]
+            Q = [as_table(jnp.asarray(s[1:], dtype)) for s in summaries]
             eta = native.linear_predictor(jnp.asarray(0.3, dtype), E, Q, [jnp.asarray(c) for c in codes])
             assert eta.dtype == dtype
             np.testing.assert_allclose(eta, expected, rtol=tolerance, atol=tolerance)
@@ -251,7 +254,7 @@ def test_columns(K: int, isa: str) -> None:
         case = columns_case(K, dtype)
         expected = naive_columns(case)
         with jax.enable_x64():
-            Q = native.as_table(jnp.asarray(case["Q"].T))
+            Q = as_table(case["Q"].T)
             arrays = jax.tree.map(jnp.asarray, {**case, "Q": Q})
             got = [np.asarray(x) for x in native.update_columns(**arrays)]
         got[2] = got[2][:, : K - 1]
@@ -293,7 +296,7 @@ def test_short_columns(K: int, longest: int, isa: str) -> None:
         case = short_columns(K, longest, dtype, decades)
         expected = naive_columns(case)
         with jax.enable_x64():
-            Q = native.as_table(jnp.asarray(case["Q"].T))
+            Q = as_table(case["Q"].T)
             arrays = jax.tree.map(jnp.asarray, {**case, "Q": Q})
             got = [np.asarray(x) for x in native.update_columns(**arrays)]
         got[2] = got[2][:, : K - 1]
@@ -327,7 +330,7 @@ def test_long_runs_of_columns_are_shared_out_with_the_same_result() -> None:
             "noise": rng.normal(size=(K, p)),
             "theta": 0.1 * rng.normal(size=(K, p)),
         }
-        arrays = jax.tree.map(jnp.asarray, {**c, "Q": native.as_table(jnp.asarray(c["Q"].T))})
+        arrays = jax.tree.map(jnp.asarray, {**c, "Q": as_table(c["Q"].T)})
         theta, r, Q = native.update_columns(**arrays)
         for a, b in zip((theta, r, np.asarray(Q)[:, : K - 1]), naive_columns(c), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
@@ -417,7 +420,7 @@ def test_a_single_row_that_says_much_more_than_the_prior() -> None:
     }
     case = {k: x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for k, x in case.items()}
     expected = naive_columns(case)[0]
-    Q = native.as_table(jnp.asarray(case["Q"].T))
+    Q = as_table(case["Q"].T)
     got = np.asarray(native.update_columns(**jax.tree.map(jnp.asarray, {**case, "Q": Q}))[0])
     # What the row determines is right to a rounding of r; the other directions are the prior's.
     np.testing.assert_allclose(

@@ -92,14 +92,20 @@ def naive_update(c: FieldCase, others: list[Beliefs]) -> Ascent:
 def run(c: FieldCase, others: list[Beliefs], dtype: type) -> tuple[jax.Array, ...]:
     means, spreads = [], []
     for x in others:
-        mean, cov = x.arrays(dtype)
-        means.append(native.as_table(mean[1:]))
-        spreads.append(native.spread_table(mean[:, :-1], cov[..., :-1]))
+        mean, spread = tables_of(*x.arrays(dtype))
+        means.append(mean)
+        spreads.append(spread)
     arrays = jax.tree.map(jnp.asarray, c)
     rows = arrays.ptr, arrays.row, arrays.omega, arrays.r, arrays.group
     return native.update_beliefs(
         *rows, arrays.precision, arrays.mean, arrays.theta, means, spreads, arrays.codes
     )
+
+
+@jax.jit
+def tables_of(mean: jax.Array, cov: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the means and of the spreads, without those of the feature of zeros, which the kernel adds."""
+    return native.as_table(mean[1:]), native.spread_table(mean[:, :-1], cov[..., :-1])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -29,7 +29,8 @@ def resident() -> int:
 
 @pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 @pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from /proc")
-@pytest.mark.parametrize("kind", [pytest.param("two fields", marks=pytest.mark.slow), "everything"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["two fields", "everything"])
 def test_no_memory_growth_over_ten_thousand_sweeps(kind: str) -> None:
     """Between sweep 2,000 and sweep 10,000 memory grows by less than one small allocation per sweep would.
 

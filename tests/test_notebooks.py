@@ -64,6 +64,9 @@ def test_runs(
     if small.data is not None:
         data_file: Callable[[str], Path] = request.getfixturevalue("data_file")
         monkeypatch.setenv("BAYESFM_DATA_HOME", str(data_file(small.data).parent))
+    monkeypatch.setenv(
+        "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
+    )  # the notebook's process compiles as the tests do
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(parameters) == 1

@@ -42,7 +42,7 @@ class GroupNoise(Distribution):
         "df": constraints.positive,
     }
     support = constraints.real
-    pytree_data_fields = ("known",)
+    pytree_data_fields = ("loc", "precision", "df", "known")
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.exceptions import DataConversionWarning, NotFittedError
@@ -416,6 +416,7 @@ FORMATS = [np.asarray, sparse.csr_array, sparse.csc_array, sparse.coo_matrix]
     make=st.sampled_from(FORMATS),
     seed=st.integers(0, 2**16),
 )
+@settings(max_examples=30)
 def test_any_shape_and_type_is_taken(n: int, p: int, rank: int, dtype: type, make: Any, seed: int) -> None:
     """Everything around the engine, with an engine that compiles nothing; predictions by the plain formula."""
     rng = np.random.default_rng(seed)

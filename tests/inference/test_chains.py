@@ -153,13 +153,6 @@ def _eta(draws: Draws, design: Design) -> np.ndarray:
     return np.einsum("np,cdp->cdn", X, w) + 0.5 * (q**2 - squares).sum(-1)
 
 
-def test_keep() -> None:
-    assert "v" not in run(keep="hyper").sites
-    assert set(run(keep=["alpha", "w0"]).sites) == {"alpha", "w0"}
-    with pytest.raises(ValueError, match="keep names unknown site"):
-        run(keep=["alfa"])
-
-
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_checkpointed_run_is_the_same_run(tmp_path: Path, on_disk: bool) -> None:
     design, _ = ratings()

@@ -183,7 +183,10 @@ def alpha_after(key: jax.Array, likelihood: GroupwiseGaussian, at: Observed, par
     return jax.lax.fori_loop(0, 100, step, params)["alpha"]
 
 
-@pytest.mark.parametrize(("alpha", "df"), [(0.86, 5.0), (1.2, 4.0), (3.0, 7.0)])
+@pytest.mark.parametrize(
+    ("alpha", "df"),
+    [(0.86, 5.0), *(pytest.param(*own, marks=pytest.mark.slow) for own in ((1.2, 4.0), (3.0, 7.0)))],
+)
 def test_a_start_from_afar_is_left(alpha: float, df: float) -> None:
     """The residuals of many groups are not what they were: alpha follows, where Metropolis steps alone stay put.
 

@@ -27,7 +27,7 @@ def rounding_of_eta(X: np.ndarray, w0: float, w: np.ndarray, v: np.ndarray) -> n
 
 def fast_eta(design: Design, w0: float, w: np.ndarray, v: np.ndarray) -> np.ndarray:
     parameters = [jnp.asarray(a, jnp.float32) for a in (w0, w, v)]
-    return np.asarray(FM(v.shape[1]).eta(DesignArrays.from_design(design), *parameters))
+    return np.asarray(jax.jit(FM(v.shape[1]).eta)(DesignArrays.from_design(design), *parameters))
 
 
 def float32_values(*arrays: np.ndarray | float) -> list[np.ndarray]:

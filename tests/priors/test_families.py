@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -96,26 +97,37 @@ def test_density(prior: Prior, columns: tuple[int, ...]) -> None:
     """log_hyper and distribution, and the sites of the NumPyro model, against SciPy."""
     with jax.enable_x64():
         hyper, x, expected = one_draw(prior, columns)
-        own = prior.of_features(hyper, jnp.asarray(GROUP), columns)
-        log_x = jnp.sum(prior.distribution(own).log_prob(x))
-        np.testing.assert_allclose(prior.log_hyper(hyper) + log_x, expected, rtol=1e-11)
-        with (
-            numpyro.handlers.substitute(data={f"{name}_w": value for name, value in hyper.items()}),
-            numpyro.handlers.trace() as trace,
-        ):
-            prior.sample_hyper("_w", sizes(columns))
-        sites = sum(jnp.sum(site["fn"].log_prob(site["value"])) for site in trace.values())
-        np.testing.assert_allclose(sites, prior.log_hyper(hyper), rtol=1e-12)
+        log_hyper, log_x, sites = jax.jit(partial(densities, prior))(hyper, x)
+        np.testing.assert_allclose(log_hyper + log_x, expected, rtol=1e-11)
+        np.testing.assert_allclose(sites, log_hyper, rtol=1e-12)
+
+
+def densities(
+    prior: Prior, hyper: dict[str, jax.Array], x: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of the hyperparameters, of x given them, and of the hyperparameters' sites in the NumPyro model."""
+    own = prior.of_features(hyper, jnp.asarray(GROUP), x.shape[1:])
+    with (
+        numpyro.handlers.substitute(data={f"{name}_w": value for name, value in hyper.items()}),
+        numpyro.handlers.trace() as trace,
+    ):
+        prior.sample_hyper("_w", sizes(x.shape[1:]))
+    sites = sum(jnp.sum(site["fn"].log_prob(site["value"])) for site in trace.values())
+    return prior.log_hyper(hyper), jnp.sum(prior.distribution(own).log_prob(x)), jnp.asarray(sites)
 
 
 @each_family
 def test_sites_have_their_dimensions(prior: Prior, columns: tuple[int, ...]) -> None:
     dims = prior.hyper_dims(("factor",) if columns else ())
     wanted = {name: sizes(columns).shape(own) for name, own in dims.items()}
-    with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-        hyper = prior.sample_hyper("_w", sizes(columns))
-    assert {name: x.shape for name, x in hyper.items()} == wanted
-    assert {name.removesuffix("_w"): site["value"].shape for name, site in trace.items()} == wanted
+
+    def drawn() -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+            hyper = prior.sample_hyper("_w", sizes(columns))
+        return hyper, {name.removesuffix("_w"): site["value"] for name, site in trace.items()}
+
+    for values in jax.eval_shape(drawn):
+        assert {name: x.shape for name, x in values.items()} == wanted
     assert {name: x.shape for name, x in prior.initial(sizes(columns)).items()} == wanted
     assert set(prior.hyper_names()) == set(wanted)
     assert {name for name, own in dims.items() if "feature" in own} == set(prior.local_names)

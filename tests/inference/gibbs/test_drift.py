@@ -142,6 +142,7 @@ def test_the_error_of_eta_stays_at_rounding(use_native: bool) -> None:
     assert growth(errors) < NO_GROWTH
 
 
+@pytest.mark.slow
 def test_without_a_refresh_the_error_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: eta carried from sweep to sweep."""
     carried: list[jax.Array] = []

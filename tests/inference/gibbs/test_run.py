@@ -147,10 +147,10 @@ def test_probe_rows_are_few_and_eta_is_that_of_the_draws() -> None:
 
 
 def test_a_kernel_crosses_jit() -> None:
-    """As an argument, it sweeps as it does outside."""
+    """As an argument, it sweeps as it does as a constant."""
     design, y = ratings()
     kernel, _ = gibbs_kernel(default_spec(y, 2), design, y)
     state = kernel.init(jax.random.key(0))
     inside = jax.jit(lambda k, s: k.sweep(jax.random.key(1), s))(kernel, state)
-    outside = kernel.sweep(jax.random.key(1), state)
+    outside = jax.jit(kernel.sweep)(jax.random.key(1), state)
     np.testing.assert_allclose(inside.w0, outside.w0, rtol=1e-5)

@@ -148,8 +148,8 @@ def naively_swept(case: Case, factor_block: int, noise: float) -> tuple[np.ndarr
 
 CASES = [
     ("everything", 3, 3, 1 << 17),
-    ("everything", 3, 2, 4),
-    ("everything", 2, 1, 1 << 17),
+    pytest.param("everything", 3, 2, 4, marks=pytest.mark.slow),
+    pytest.param("everything", 2, 1, 1 << 17, marks=pytest.mark.slow),
     ("everything", 0, 1, 3),
     ("two fields", 3, 2, 5),
     ("field with gaps", 2, 2, 4),

@@ -168,9 +168,9 @@ def test_likelihoods_without_a_bound(likelihood: Likelihood) -> None:
 @pytest.mark.parametrize(
     "prior",
     [
-        pytest.param(HalfT(), marks=pytest.mark.slow),
+        HalfT(),
         pytest.param(MultiplicativeGamma(), marks=pytest.mark.slow),
-        NormalWishart(),
+        pytest.param(NormalWishart(), marks=pytest.mark.slow),
     ],
 )
 def test_every_prior(prior: Any) -> None:
