@@ -155,7 +155,7 @@ def test_log_joint_counts_every_group_once() -> None:
     w = jnp.asarray([0.1, 0.2, 0.3, -0.1, -0.2, -0.3])
     sites = {"mu_user_w": jnp.asarray(0.1), "sigma_user_w": jnp.asarray(0.4), "w": w, "v": jnp.zeros((6, 0))}
     sites |= {"alpha": jnp.ones(())} | {f"{n}_v": jnp.ones((2, 0)) for n in ("mu", "lambda")}
-    got = log_joint(spec, jnp.asarray(DESIGN.groups), sites, jnp.zeros(()))
+    got = jax.jit(lambda sites: log_joint(spec, jnp.asarray(DESIGN.groups), sites, jnp.zeros(())))(sites)
     own = {"mu": jnp.asarray([0.1]), "sigma": jnp.asarray([0.4])}
     expected = HalfT(0.5).log_hyper(own) + jnp.sum(HalfT(0.5).distribution(own).log_prob(w[:3]))
     expected += jnp.sum(Fixed(precision=4.0).distribution({}).log_prob(w[3:]))

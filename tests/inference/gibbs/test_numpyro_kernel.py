@@ -33,10 +33,10 @@ def test_a_transition_is_one_sweep() -> None:
     spec = default_spec(y, 2)
     adapter = FMGibbs(spec, design, y)
     state = adapter.init(jax.random.key(0), 0, None, (), {})
-    after = adapter.sample(state, (), {})
+    after = jax.jit(lambda state: adapter.sample(state, (), {}))(state)
     key, _ = jax.random.split(state.rng_key)
     kernel, centre = gibbs_kernel(spec, design, y)
-    expected = to_sites(kernel.sweep(key, state.inner), kernel.data.layout)
+    expected = to_sites(jax.jit(kernel.sweep)(key, state.inner), kernel.data.layout)
     np.testing.assert_array_equal(after.z["v"], expected["v"])
     np.testing.assert_array_equal(after.z["w0"], expected["w0"] + centre)
 

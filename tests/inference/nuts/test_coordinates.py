@@ -38,8 +38,8 @@ def kernel_and_sites(parametrization: str, rank: int = 2) -> tuple[NutsKernel, d
 def test_there_and_back(parametrization: str, rank: int) -> None:
     with jax.enable_x64():
         kernel, sites = kernel_and_sites(parametrization, rank)
-        z = kernel.coordinates.of_sites(sites)
-        back = kernel.coordinates.sites(z)
+        z = jax.jit(kernel.coordinates.of_sites)(sites)
+        back = jax.jit(kernel.coordinates.sites)(z)
         for name, x in sites.items():
             np.testing.assert_allclose(back[name], x, rtol=1e-12, atol=1e-13, err_msg=name)
         assert ("v_decentered" in z) == (parametrization == "non-centred" and rank > 0)
@@ -52,7 +52,7 @@ def test_potential_is_the_density_of_the_coordinates(parametrization: str) -> No
         kernel, sites = kernel_and_sites(parametrization)
         design = designs.make("everything")
         y, weight = data_of(design)
-        z, to_z = ravel_pytree(kernel.coordinates.of_sites(sites))
+        z, to_z = ravel_pytree(jax.jit(kernel.coordinates.of_sites)(sites))
 
         def sites_at(z: jax.Array) -> jax.Array:
             all_sites = kernel.coordinates.sites(to_z(z))
@@ -62,7 +62,9 @@ def test_potential_is_the_density_of_the_coordinates(parametrization: str) -> No
         lp = reference.log_joint(
             naive_rows(design), y, weight, design.groups, jax.tree.map(np.asarray, sites), NUMBERS
         )
-        np.testing.assert_allclose(kernel.coordinates.potential(to_z(z)), -lp - log_jacobian, rtol=1e-11)
+        np.testing.assert_allclose(
+            jax.jit(kernel.coordinates.potential)(to_z(z)), -lp - log_jacobian, rtol=1e-11
+        )
 
 
 def test_loc_scale_is_read_off_the_distributions() -> None:
