@@ -20,11 +20,10 @@ class Small(NamedTuple):
     parameters: str
     last_words: str
     data: str | None = None
-    slow: bool = True
 
 
 NOTEBOOKS = {
-    "01_ratings": Small(CHAINS, "same predictions: True", slow=False),
+    "01_ratings": Small(CHAINS, "same predictions: True"),
     # Steps of NUTS have to fit before draws differ.
     "02_engines": Small("NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS = 60, 60, 2", "elpd_diff"),
     "03_newsgroups": Small(
@@ -54,9 +53,8 @@ def test_stored_as_the_format_wants_it(name: str) -> None:
     nbformat.validate(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * small.slow) for name, small in NOTEBOOKS.items()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs(
     name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

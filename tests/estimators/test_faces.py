@@ -317,7 +317,7 @@ def test_check_estimator(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("likelihood", ["probit", "logit"])
+@pytest.mark.parametrize("likelihood", ["probit", pytest.param("logit", marks=pytest.mark.slow)])
 def test_two_ordered_classes(likelihood: Any) -> None:
     """One cut-point, and no gap between two."""
     rng = np.random.default_rng(0)

@@ -341,7 +341,9 @@ CORNERS = {
 }
 
 
-@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("one feature")) for name in CORNERS]
+)
 def test_corners(name: str) -> None:
     rank, own_X, own_y = CORNERS[name]
     mean, sd = quick(rank=rank).fit(own_X, own_y).predict(own_X, return_std=True)

@@ -255,7 +255,10 @@ def test_second_run_compiles_nothing() -> None:
 
 def _python(program: str, status: int = 0) -> None:
     root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    little = (
+        {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if jax.config.read("jax_disable_most_optimizations") else {}
+    )
+    env = {**os.environ, **little, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env=env,

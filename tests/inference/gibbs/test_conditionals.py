@@ -274,6 +274,7 @@ def test_eta_of_the_new_state(case: Case) -> None:
     np.testing.assert_allclose(after["eta"], eta, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_row_of_weight_two_is_two_rows_and_of_weight_zero_none() -> None:
     design = designs.make("everything")
     rng = np.random.default_rng(0)

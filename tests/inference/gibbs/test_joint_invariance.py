@@ -39,12 +39,12 @@ if native.available():
 QUICK = {
     "two fields, overlapping blocks",
     "relation block, joint",
-    "rows, factor by factor",
     "kernels, two fields, joint",
     "kernels, relation block, overlapping blocks",
     "kernels, rows, higher rank",
 }
-"""Every kind of unit, by XLA and by kernels, and every kind of factor block; the others at full size, with these."""
+"""Every kind of unit, by XLA and by kernels (rows by XLA: in ``test_mutations.py``); the others are at full size, with
+these."""
 
 
 def p_values_of_seeds(name: str, seeds: range, num_chains: int, num_sweeps: int) -> dict[str, float]:

@@ -118,7 +118,7 @@ def test_every_kind_of_design(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("rank", "factor_block"),
-    [(0, 1), *(pytest.param(k, k, marks=pytest.mark.slow) for k in (1, 8, 17)), (20, 6)],
+    [(0, 1), *(pytest.param(*k, marks=pytest.mark.slow) for k in ((1, 1), (8, 8), (17, 17), (20, 6)))],
 )
 def test_every_way_through_the_kernels(rank: int, factor_block: int) -> None:
     """Registers and memory, one block of factors and several, none at all."""

@@ -60,8 +60,8 @@ CASES: dict[str, tuple[Likelihood, Any]] = {
 }
 
 
-SLOW = ("ordinal", "groupwise", "negative binomial")
-"""Most to compile."""
+SLOW = ("ordinal", "groupwise", "negative binomial", "probit")
+"""Most to compile, and one of two classes."""
 
 
 @pytest.mark.parametrize(
