@@ -492,6 +492,7 @@ def test_a_batch_of_layouts_is_refused() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_does_not_show(tmp_path: Path) -> None:
     """One, two and four threads, in processes of their own, as XLA sizes its pool when it starts.
 

@@ -59,8 +59,8 @@ def test_chunks_are_the_rows_of_the_dataset(tmp_path: Path, batch_rows: int) -> 
 
 
 def test_a_slow_learner_does_not_fill_the_memory(tmp_path: Path) -> None:
-    """Of 200 MB, in files and in one file, no more than a tenth is in memory while the first chunk is learned from."""
-    rows = pa.table({f"x{j}": np.random.default_rng(j).normal(size=1_000_000) for j in range(25)})
+    """Of 100 MB, in files and in one file, no more than a tenth is in memory while the first chunk is learned from."""
+    rows = pa.table({f"x{j}": np.random.default_rng(j).normal(size=1_000_000) for j in range(12)})
     pq.write_table(rows, tmp_path / "one.parquet", row_group_size=10_000)
     (tmp_path / "many").mkdir()
     for i in range(100):

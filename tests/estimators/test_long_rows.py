@@ -25,8 +25,8 @@ QUICK: dict[str, dict] = {
 }
 
 
-SLOW = ("map", "laplace", "cavi")
-"""Mean-field passes by XLA draw the features of the long row one after the other: a few seconds each."""
+SLOW = ("nuts", "map", "laplace", "cavi")
+"""Much to compile; and mean-field passes by XLA draw the features of the long row one after the other."""
 
 
 def rows() -> tuple[sparse.csr_array, np.ndarray]:

@@ -93,6 +93,7 @@ def test_chain_methods_agree_up_to_rounding() -> None:
     np.testing.assert_array_equal(parallel.sites["v"], sequential.sites["v"])
 
 
+@pytest.mark.slow
 def test_several_devices() -> None:
     """Two host devices, one chain each: the same draws as one chain after the other, up to rounding."""
     program = """

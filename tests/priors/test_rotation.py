@@ -92,7 +92,7 @@ def by_loops(turns: Turns) -> np.ndarray:
     return R
 
 
-@pytest.mark.parametrize("G", [1, 3, 20])
+@pytest.mark.parametrize("G", [1, 20])
 @pytest.mark.parametrize("k", [2, 3, 8, 17])
 @pytest.mark.parametrize(
     "way",
@@ -180,7 +180,7 @@ class TestKernel:
             jax.block_until_ready(inspect.unwrap(native.turn_pairs)(**arrays))
 
 
-@pytest.mark.parametrize("k", [2, 5, 2 * MAX_ROUNDS + 3])
+@pytest.mark.parametrize("k", [2, 2 * MAX_ROUNDS + 3])
 def test_it_is_a_rotation_in_every_group_alike(k: int) -> None:
     R = draw_rotation(jax.random.key(1), random_sums(3, k), jnp.array([3.0, 10.0, 0.0]), 0.5)
     # A product of as many rotations as there are rounds, each right to a few roundings per element.

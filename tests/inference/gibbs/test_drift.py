@@ -158,7 +158,7 @@ def test_without_a_refresh_the_error_grows(monkeypatch: pytest.MonkeyPatch) -> N
     assert growth(errors_after(ratings(100_000), transition)) > NO_GROWTH
 
 
-@pytest.mark.parametrize("max_fields", [0, 4])
+@pytest.mark.parametrize("max_fields", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_the_residual_after_the_units(max_fields: int) -> None:
     """r = z - eta at the new theta, from units of all kinds."""
     rows = ratings(50_000)

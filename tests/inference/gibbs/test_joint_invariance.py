@@ -37,14 +37,13 @@ WITH_KERNELS = {
 if native.available():
     CASES |= WITH_KERNELS
 QUICK = {
-    "two fields, overlapping blocks",
     "relation block, joint",
     "kernels, two fields, joint",
     "kernels, relation block, overlapping blocks",
     "kernels, rows, higher rank",
 }
-"""Every kind of unit, by XLA and by kernels (rows by XLA: in ``test_mutations.py``); the others are at full size, with
-these."""
+"""Every kind of unit, by XLA and by kernels (fields and rows by XLA: in ``test_mutations.py``); the others are at full
+size, with these."""
 
 
 def p_values_of_seeds(name: str, seeds: range, num_chains: int, num_sweeps: int) -> dict[str, float]:

@@ -70,12 +70,11 @@ if native.available():
 
 
 QUICK = (
-    "per group, rescaled",
     "half-normal w, half-t v, rescaled",
     "horseshoe w, multiplicative gamma v",
     "normal-Wishart v, rows, overlapping blocks",
 )
-"""One of each family; the others, and the kernels, at full size."""
+"""One of each family; mixtures of families by group, and the kernels, are at full size."""
 
 
 @pytest.mark.parametrize("name", QUICK)
