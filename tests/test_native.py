@@ -25,6 +25,7 @@ from bayesfm.inference import chains
 from bayesfm.inference.chains import ChainOptions
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.model import default_spec
+from tests.inference.holding import elimination_order, root_in, update_field
 
 pytestmark = [
     pytest.mark.skipif(not native.available(), reason="built without a C++ compiler"),
@@ -73,8 +74,9 @@ def field_case(K: int, num_tables: int, dtype: type, m: int = 37, n: int = 700) 
     return FieldCase(ptr, row, *rows, group, *features, tables, codes)
 
 
-def naive_field(c: FieldCase) -> tuple[np.ndarray, np.ndarray]:
+def naive_field(c: FieldCase, last: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """One feature after the other in float64."""
+    order = elimination_order(range(len(c.theta)), last)
     theta, r, K = c.theta.astype(float), c.r.astype(float), len(c.theta)
     precision, mean = c.precision[:, c.group], c.mean[:, c.group]
     for j in range(theta.shape[1]):
@@ -85,16 +87,15 @@ def naive_field(c: FieldCase) -> tuple[np.ndarray, np.ndarray]:
         G = h.T @ (c.omega[rows, None] * h)
         P = np.diag(precision[:, j]).astype(float) + G
         b = precision[:, j] * mean[:, j] + G @ theta[:, j] + h.T @ (c.omega[rows] * r[rows])
-        L = np.linalg.cholesky(P)
-        new = np.linalg.solve(L.T, np.linalg.solve(L, b) + c.noise[:, j])
+        new = np.linalg.solve(P, b) + root_in(order, P, c.noise[:, j])
         r[rows] -= h @ (new - theta[:, j])
         theta[:, j] = new
     return theta, r
 
 
-def run_field(c: FieldCase) -> tuple[np.ndarray, np.ndarray]:
+def run_field(c: FieldCase, last: int = 0) -> tuple[np.ndarray, np.ndarray]:
     with jax.enable_x64():
-        theta, r = jax.jit(native.update_field)(*c)
+        theta, r = jax.jit(update_field, static_argnames="last")(*c, last=last)
         return np.asarray(theta), np.asarray(r)
 
 
@@ -102,8 +103,52 @@ def run_field(c: FieldCase) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("K", SIZES)
 def test_field_in_float64(K: int, num_tables: int, isa: str) -> None:
     case = field_case(K, num_tables, np.float64)
-    for got, expected in zip(run_field(case), naive_field(case), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-11)
+    for last in {0, (K - 1) // 2, max(0, K - 2)}:
+        for got, expected in zip(run_field(case, last), naive_field(case, last), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("num_tables", [1, 2])
+@pytest.mark.parametrize("K", [2, 9, 17, 33])
+def test_features_with_few_rows(K: int, num_tables: int, isa: str) -> None:
+    """Groups of features with up to 1, 2, 4 and 8 rows go by their rows instead of by sums over them."""
+    case = field_case(K, num_tables, np.float64, m=70, n=230)
+    order = np.argsort(np.diff(case.ptr), kind="stable")
+    rows = [np.arange(case.ptr[j], case.ptr[j + 1]) for j in order]
+    count = np.array([len(x) for x in rows])
+    assert set(count[count <= 8]) >= {0, 1, 2, 3, 4}
+    own, ptr = np.concatenate(rows), np.append(0, np.cumsum(count)).astype(np.int32)
+    case = case._replace(ptr=ptr, row=case.row[own], codes=[code[own] for code in case.codes])
+    for last in {0, max(0, K - 2)}:
+        for got, expected in zip(run_field(case, last), naive_field(case, last), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-11)
+
+
+def test_the_last_factor_must_be_one() -> None:
+    case = jax.tree.map(jnp.asarray, field_case(3, 1, np.float32))
+    for last in (-1, 2):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="last must be a factor"):
+            jax.block_until_ready(update_field(*case, last=last))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_over_integrated_features(dtype: type, isa: str) -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat([0, 2, 3], [70, 1, 300]).astype(np.int32)
+    c, d = rng.gamma(0.3, 5.0, group.size), 3 * rng.normal(size=group.size)
+    before, at = rng.gamma(2.0, 1.0, (2, 4))
+    new, old = at[group], before[group]
+    t, s, e = c / (new + c), new / (new + c), d / (new + c)
+    rise = 0.5 * (np.log(new / (new + c)) - np.log(old / (old + c)) + d**2 / (new + c) - d**2 / (old + c))
+    terms = [t, t * t, t * t * s, e, t * e, t * e * s, e * e, e * e * s, rise]
+    expected = [np.bincount(group, x, minlength=4) for x in terms]
+    scale = np.array([np.bincount(group, np.abs(x), minlength=4).max() for x in terms])
+    with jax.enable_x64():
+        c, d, before, at = (jnp.asarray(x, dtype) for x in (c, d, before, at))
+        got = np.asarray(native.scale_sums(c, d, jnp.asarray(group), before, at))
+    assert got.dtype == dtype
+    error = np.abs(got - np.array(expected)).max(axis=1)
+    assert np.all(error <= 16 * np.finfo(dtype).eps * scale)  # each term has a handful of roundings
 
 
 @pytest.mark.parametrize("K", SIZES)
@@ -119,7 +164,7 @@ def test_field_in_float32(K: int, isa: str) -> None:
 def test_inputs_are_left_alone() -> None:
     case = field_case(5, 1, np.float32)
     arrays = jax.tree.map(jnp.asarray, case)
-    native.update_field(*arrays)
+    update_field(*arrays)
     np.testing.assert_array_equal(arrays.theta, case.theta)
     np.testing.assert_array_equal(arrays.r, case.r)
 
@@ -167,9 +212,7 @@ def test_linear_predictor(K: int, num_units: int, isa: str) -> None:
     ],
 )
 def test_wrong_shapes_are_refused(changes: dict, message: str) -> None:
-    unchecked = inspect.unwrap(
-        native.update_field
-    )  # the check of annotations would refuse some of these earlier
+    unchecked = inspect.unwrap(update_field)  # the check of annotations would refuse some of these earlier
     with jax.enable_x64():
         case = jax.tree.map(jnp.asarray, field_case(5, 1, np.float32)._replace(**changes))
         with pytest.raises(jax.errors.JaxRuntimeError, match=message):
@@ -469,26 +512,38 @@ def test_a_batch_is_its_members() -> None:
     """Operands with a batch, without one, and two batches, one inside the other."""
     case = field_case(4, 2, np.float32)
     rng = np.random.default_rng(0)
-    noises = rng.normal(size=(3, 2, *case.noise.shape)).astype(np.float32)
-    residuals = rng.normal(size=(3, *case.r.shape)).astype(np.float32)
-    arrays = jax.tree.map(jnp.asarray, case)
+    noises = jnp.asarray(rng.normal(size=(3, 2, *case.noise.shape)), jnp.float32)
+    residuals = jnp.asarray(rng.normal(size=(3, *case.r.shape)), jnp.float32)
+    last = jnp.asarray([0, 2, 1], jnp.int32)
+    c = jax.tree.map(jnp.asarray, case)
 
-    def draw(noise: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return native.update_field(*arrays._replace(noise=noise, r=r))
+    def first_half(r: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+        prior = c.group, c.precision, c.mean
+        return native.eliminate_field(c.ptr, c.row, c.omega, r, *prior, c.theta, last, c.tables, c.codes)
 
-    theta, r = jax.jit(jax.vmap(jax.vmap(draw, (0, None))))(jnp.asarray(noises), jnp.asarray(residuals))
+    def second_half(systems: jax.Array, known: jax.Array, last: jax.Array, noise: jax.Array) -> tuple:
+        return native.substitute_field(
+            c.ptr, c.row, c.r, systems, known, last, noise, c.theta, c.tables, c.codes
+        )
+
+    systems, corner = jax.jit(jax.vmap(first_half))(residuals, last)
+    known = jnp.abs(corner) + 1
+    draws = jax.jit(jax.vmap(jax.vmap(second_half, (None, None, None, 0))))(systems, known, last, noises)
     for i in range(3):
+        own = jax.jit(first_half)(residuals[i], last[i])
+        np.testing.assert_array_equal(systems[i], own[0])
+        np.testing.assert_array_equal(corner[i], own[1])
         for j in range(2):
-            own = run_field(case._replace(noise=noises[i, j], r=residuals[i]))
-            np.testing.assert_array_equal(theta[i, j], own[0])
-            np.testing.assert_array_equal(r[i, j], own[1])
+            single = jax.jit(second_half)(systems[i], known[i], last[i], noises[i, j])
+            for batch, one in zip(draws, single, strict=True):
+                np.testing.assert_array_equal(batch[i, j], one)
 
 
 def test_a_batch_of_layouts_is_refused() -> None:
     case = jax.tree.map(jnp.asarray, field_case(4, 1, np.float32))
     with pytest.raises(jax.errors.JaxRuntimeError, match="ptr must be the same for the whole batch"):
         jax.block_until_ready(
-            jax.vmap(lambda ptr: native.update_field(*case._replace(ptr=ptr)))(jnp.stack([case.ptr] * 2))
+            jax.vmap(lambda ptr: update_field(*case._replace(ptr=ptr)))(jnp.stack([case.ptr] * 2))
         )
 
 
@@ -507,7 +562,8 @@ def test_the_number_of_threads_does_not_show(tmp_path: Path) -> None:
 def on_threads(threads: int, call: str) -> tuple[str, str]:
     """Hash of the kernels alone, and what a function of this module returns, in a process with a pool of that size."""
     program = f"""
-    from tests.test_native import kernels_digest, num_threads, run_digest
+    from tests.inference.holding import elimination_order, root_in, update_field
+from tests.test_native import kernels_digest, num_threads, run_digest
     print(kernels_digest(), {call}, num_threads())
     """
     root = Path(__file__).parents[1]
@@ -579,7 +635,18 @@ def test_empty_pointers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     near = none, none, rows, rows
     rest = jnp.zeros(3, jnp.int32), *[jnp.zeros((2, 1))] * 2, features, features
     calls: dict[str, tuple] = {
-        "update_field": (*near, *rest, [table], [none]),
+        "eliminate_field": (*near, *rest[:3], features, rest[0][0], [table], [none]),
+        "substitute_field": (
+            *near[:2],
+            rows,
+            jnp.zeros((1, 3, 16)),
+            jnp.zeros((5, 3)),
+            rest[0][0],
+            features,
+            features,
+            [table],
+            [none],
+        ),
         "update_beliefs": (*near, *rest[:3], features, [table], [jnp.zeros((4, 16))], [none]),
         "update_table": (none, none, x, jnp.zeros((3, 5)), jnp.zeros((1, 3)), *rest),
         "update_columns": (none, none, x, jnp.asarray([3]), rows, rows, table, *rest),
@@ -594,9 +661,10 @@ def test_a_theta_without_weights_is_refused() -> None:
     """K = 0: kernels step back from the row of w to those of v."""
     case = jax.tree.map(jnp.asarray, field_case(2, 1, np.float32))
     none = {name: getattr(case, name)[:0] for name in ("precision", "mean", "noise", "theta")}
+    zero = jnp.asarray(0, jnp.int32)
     moved, wide = jnp.zeros((0, len(case.ptr) - 1)), jnp.zeros((len(case.tables[0]), 16))
     calls = {
-        "update_field": tuple(case._replace(**none)),
+        "eliminate_field": (*tuple(case._replace(**none))[:7], none["theta"], zero, case.tables, case.codes),
         "update_beliefs": (*tuple(case._replace(**none))[:7], none["theta"], case.tables, [wide], case.codes),
         "move_residual": (case.ptr, case.row, case.r, moved, case.tables, case.codes),
     }

@@ -26,7 +26,7 @@ from bayesfm.design.units import FieldUnit, Layout, RowGroups, RowsUnit, Steps, 
 
 __all__ = ["build_layout"]
 
-MAX_FIELDS = 4
+MAX_FIELDS = 8
 """Fields gather the factors of all other units at every row, which costs O(F^2); beyond this many, fields join the rows
 unit, whose cached factors cost O(F)."""
 
@@ -98,11 +98,16 @@ def build_layout(
 
     units: list[Unit] = []
     for code, features in fields:
-        order = np.argsort(group[features], kind="stable")
+        # Those of like number of rows side by side: the kernels draw them together.
+        count = np.bincount(code, minlength=len(features) + 1)[: len(features)]
+        order = np.lexsort((count, group[features]))
         rank = np.empty(len(order) + 1, np.int32)
         rank[order], rank[-1] = np.arange(len(order), dtype=np.int32), len(order)
         rows = grouped(rank[np.minimum(code, len(order))], len(features))
-        units.append(FieldUnit(*by_group(features, order), rows, None, _own_group(code, features, group)))
+        whole = _own_group(code, features, group)
+        units.append(
+            FieldUnit(*by_group(features, order), rows, None, whole, *_share_of_groups(features, group))
+        )
     for block, features in tables:
         assert block.X is not None
         assert block.index is not None
@@ -159,6 +164,13 @@ def _own_group(code: np.ndarray, features: np.ndarray, group: np.ndarray) -> int
     g = int(group[features[0]])
     alone = np.all(group[features] == g) and np.count_nonzero(group == g) == len(features)
     return g if alone and np.all(code < len(features)) else None
+
+
+def _share_of_groups(features: np.ndarray, group: np.ndarray) -> tuple[int | None, bool]:
+    """The group of all these features, if there is one; and whether they make up the groups that they are of."""
+    own = np.unique(group[features])
+    alone = np.count_nonzero(np.isin(group, own)) == len(features)
+    return (int(own[0]) if len(own) == 1 else None), bool(alone)
 
 
 type _Field = tuple[np.ndarray, np.ndarray]

@@ -77,6 +77,8 @@ class FieldUnit:
     """One-hot features: ``features`` in design numbering, ``group`` their prior groups, sorted, ``count`` of each.
 
     ``own_group`` is the group of a *whole* field: every row has one of its features, and they alone make up the group.
+    ``one_group`` is the group of all its features, None where there are several; ``alone`` says that no other unit has
+    features of its groups.
     ``sorted`` is there where the compiled kernels are to be used.
     """
 
@@ -86,6 +88,8 @@ class FieldUnit:
     rows: RowGroups
     sorted: SortedRows | None = None
     own_group: int | None = field(metadata={"static": True}, default=None)
+    one_group: int | None = field(metadata={"static": True}, default=None)
+    alone: bool = field(metadata={"static": True}, default=False)
 
 
 @jax.tree_util.register_dataclass

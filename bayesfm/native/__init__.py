@@ -26,17 +26,18 @@ from bayesfm.native.draws import (
 )
 from bayesfm.native.features import (
     as_table,
+    eliminate_field,
     linear_predictor,
     move_residual,
     row_information,
+    substitute_field,
     summarize,
     table_stride,
     update_columns,
-    update_field,
     update_table,
 )
 from bayesfm.native.library import ISAS, available, isa
-from bayesfm.native.scales import group_moments, group_scatter, row_sums, turn_pairs
+from bayesfm.native.scales import group_moments, group_scatter, row_sums, scale_sums, turn_pairs
 
 __all__ = [
     "ISAS",
@@ -44,6 +45,7 @@ __all__ = [
     "as_table",
     "available",
     "can_draw",
+    "eliminate_field",
     "gamma",
     "gamma_sums",
     "group_moments",
@@ -57,15 +59,16 @@ __all__ = [
     "row_information",
     "row_sums",
     "row_variances",
+    "scale_sums",
     "spread_stride",
     "spread_table",
     "standard_normal",
+    "substitute_field",
     "summarize",
     "table_stride",
     "truncated_normal",
     "turn_pairs",
     "update_beliefs",
     "update_columns",
-    "update_field",
     "update_table",
 ]

@@ -11,15 +11,19 @@ from bayesfm.native.library import call, check_pointers
 
 __all__ = [
     "as_table",
+    "eliminate_field",
     "linear_predictor",
     "move_residual",
     "row_information",
+    "substitute_field",
     "summarize",
     "table_stride",
     "update_columns",
-    "update_field",
     "update_table",
 ]
+
+SIDE_BY_SIDE = 16
+"""Features whose systems stand side by side: kSideBySide of ``src/field.h``."""
 
 
 def as_table(Q: Float[Array, "k m"]) -> Float[Array, "m stride"]:
@@ -124,7 +128,7 @@ def update_columns(
     return new, r, Q
 
 
-def update_field(
+def eliminate_field(
     ptr: Int[Array, " _"],
     row: Int[Array, " rows"],
     omega: Float[Array, " n_pad"],
@@ -132,21 +136,51 @@ def update_field(
     group: Int[Array, " m"],
     precision: Float[Array, "K G"],
     mean: Float[Array, "K G"],
+    theta: Float[Array, "K m"],
+    last: Int[Array, ""],
+    tables: list[Float[Array, "_ stride"]],
+    codes: list[Int[Array, " rows"]],
+) -> tuple[Float[Array, "blocks kept side"], Float[Array, "5 m"]]:
+    """Eliminate the factors of all features of a one-hot field but for the last one: their systems, and what is left.
+
+    Feature j owns the data rows ``row[ptr[j]:ptr[j + 1]]`` and has the prior of ``group[j]`` (never decreasing); those
+    of w and of factor number ``last`` (0 of none) are not read. ``tables`` and ``codes`` lead from there to the factors
+    of the other units (:func:`as_table`). What is left is a ``Corner`` (``inference/conjugate/elimination.py``); see
+    ``src/field.cc``.
+    """
+    check_pointers(ptr)
+    (K, m), dtype = theta.shape, theta.dtype
+    kept = max(0, (K - 1) * K // 2 + 2 * (K - 1))
+    shapes = (
+        jax.ShapeDtypeStruct((-(-m // SIDE_BY_SIDE), kept, SIDE_BY_SIDE), dtype),
+        jax.ShapeDtypeStruct((5, m), dtype),
+    )
+    systems, corner = call("eliminate", dtype, shapes)(
+        ptr, row, omega, r, group, precision, mean, theta, last, *_alternating(tables, codes)
+    )
+    return systems, corner
+
+
+def substitute_field(
+    ptr: Int[Array, " _"],
+    row: Int[Array, " rows"],
+    r: Float[Array, " n_pad"],
+    systems: Float[Array, "blocks kept side"],
+    ends: Float[Array, "5 m"],
+    last: Int[Array, ""],
     noise: Float[Array, "K m"],
     theta: Float[Array, "K m"],
     tables: list[Float[Array, "_ stride"]],
     codes: list[Int[Array, " rows"]],
 ) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
-    """Draw all features of a one-hot field and move the residual; see ``src/field.cc``.
+    """Draw w and v of all features from what :func:`eliminate_field` left, and move the residual.
 
-    Feature j owns the data rows ``row[ptr[j]:ptr[j + 1]]`` and has the prior of ``group[j]`` (never decreasing);
-    ``tables`` and ``codes`` lead from there to the factors of the other units (:func:`as_table`).
+    ``ends``: ``Ends`` of ``inference/conjugate/elimination.py``.
     """
     check_pointers(ptr)
     shapes = (jax.ShapeDtypeStruct(theta.shape, theta.dtype), jax.ShapeDtypeStruct(r.shape, r.dtype))
-    kernel = call("field", theta.dtype, shapes)
-    new, moved = kernel(
-        ptr, row, omega, r, group, precision, mean, noise, theta, *_alternating(tables, codes)
+    new, moved = call("substitute", theta.dtype, shapes)(
+        ptr, row, theta, systems, ends, last, noise, r, *_alternating(tables, codes)
     )
     return new, moved
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from bayesfm.native.library import SUMS, call
 
-__all__ = ["group_moments", "group_scatter", "row_sums", "turn_pairs"]
+__all__ = ["group_moments", "group_scatter", "row_sums", "scale_sums", "turn_pairs"]
 
 
 def group_moments(
@@ -48,6 +48,21 @@ def row_sums(
     shapes = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2,), (d,), (d, d)))
     value, gradient, hessian = call(terms, at.dtype, shapes)(y, weight, eta, at)
     return value, gradient, hessian
+
+
+def scale_sums(
+    c: Float[Array, " m"],
+    d: Float[Array, " m"],
+    group: Int[Array, " m"],
+    before: Float[Array, " G"],
+    at: Float[Array, " G"],
+) -> Float[Array, "sums G"]:
+    """What integrated features say of the precision of their group (sorted).
+
+    See ``inference/conjugate/shrinkage.py``.
+    """
+    shape = jax.ShapeDtypeStruct((9, at.shape[0]), at.dtype)
+    return call("shrinkage", at.dtype, shape)(c, d, group, before, at)
 
 
 def turn_pairs(

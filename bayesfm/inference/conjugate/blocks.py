@@ -96,6 +96,12 @@ class UnitPrior(NamedTuple):
         solved = jnp.linalg.solve(jnp.moveaxis(precision, -1, 0), coupling.T[..., None])[..., 0].T
         return UnitPrior(precision, mean - solved)
 
+    @property
+    def of_v(self) -> tuple[Float[Array, "k *E m"], Float[Array, "k m"]]:
+        """Precision and mean of the factors alone, which are independent of w."""
+        own = self.precision[1:] if self.precision.ndim == 2 else self.precision[1:, 1:]
+        return own, self.mean[1:]
+
     def with_sentinel(self) -> UnitPrior:
         """One more feature, a standard normal, which padding reads."""
         widths = [(0, 0)] * (self.precision.ndim - 1) + [(0, 1)]

@@ -12,7 +12,12 @@ from jaxtyping import Array, Float, Int
 from bayesfm import native
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit, Unit
 from bayesfm.inference.conjugate.blocks import FactorBlocks, GroupPrior
-from bayesfm.inference.conjugate.noise import MaybeKey, at, split, standard_normal
+from bayesfm.inference.conjugate.collapsed import FieldPrior
+from bayesfm.inference.conjugate.elimination import Corner
+from bayesfm.inference.conjugate.noise import MaybeKey, at, split, standard_normal, three
+from bayesfm.inference.conjugate.prior_terms import prior_of_groups
+from bayesfm.inference.conjugate.state import Hypers, ModelState, Swept
+from bayesfm.model import ModelSpec
 
 __all__ = ["group_moments", "linear_predictor", "sweep_units"]
 
@@ -51,30 +56,32 @@ def linear_predictor(
 
 def sweep_units(
     key: MaybeKey,
+    state: ModelState,
+    spec: ModelSpec,
     layout: Layout,
     blocks: FactorBlocks,
-    theta: Sequence[Float[Array, "K m"]],
-    priors: Sequence[GroupPrior],
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
-) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
-    """Draw theta of every unit in turn; return it with the residual z - eta brought up to date."""
-    thetas, units = list(theta), layout.units
+) -> Swept:
+    """As ``sweep_units.sweep_units``."""
+    thetas, units, hyper = list(state.theta), layout.units, Hypers(state.hyper_w, state.hyper_v)
     tables = [_summary(unit, own).Q for unit, own in zip(units, thetas, strict=True)]
     keys = split(key, len(units))
     for i, unit in enumerate(units):
-        sub, prior = at(keys, i), priors[i]
+        now = state._replace(hyper_w=hyper.w, hyper_v=hyper.v)
+        sub, prior = at(keys, i), prior_of_groups(spec, now, layout, unit)
         rest = [j for j in range(len(units)) if j != i]
         data = Data(omega, [tables[j] for j in rest])
         if isinstance(unit, FieldUnit):
-            thetas[i], r = update_field(sub, unit, blocks, thetas[i], prior, data, r)
+            own = FieldPrior.of(spec, layout, thetas, i)
+            thetas[i], r, hyper = update_field(sub, unit, blocks, thetas[i], prior, data, r, own, hyper)
         elif isinstance(unit, TableUnit):
             thetas[i], r = update_table(sub, unit, blocks, thetas[i], prior, data, r)
         else:
             Q = sum((tables[j][_codes(units[j])] for j in rest), start=tables[i])
             thetas[i], r = update_rows(sub, unit, blocks, thetas[i], prior, omega, Q, r)
         tables[i] = _summary(unit, thetas[i]).Q
-    return tuple(thetas), r
+    return Swept(tuple(thetas), hyper, r)
 
 
 def update_field(
@@ -85,22 +92,30 @@ def update_field(
     prior: GroupPrior,
     data: Data,
     r: Float[Array, " n_pad"],
-) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
+    field_prior: FieldPrior,
+    hyper: Hypers,
+) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"], Hypers]:
     """As ``units.update_field``, from the same normals."""
     rows = unit.sorted
     assert rows is not None
+    near, codes = (rows.ptr, rows.row), _all_codes(rows.codes, rows.row)
 
-    def body(key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        theta, r = carry
+    def body(
+        key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array, Hypers]
+    ) -> tuple[Array, Array, Hypers]:
+        theta, r, hyper = carry
         own, block, tables = blocks.take(theta, s), prior.block(blocks, s), data.block(blocks, s)
-        noise = standard_normal(key, own, use_native=True)
-        codes = _all_codes(rows.codes, rows.row)
-        new, r = native.update_field(
-            rows.ptr, rows.row, data.omega, r, block.group, *block.arrays, noise, own, tables, codes
+        key_last, key_scales, key_noise = three(key)
+        last = field_prior.last(key_last, blocks.size)
+        systems, corner = native.eliminate_field(
+            *near, data.omega, r, block.group, *block.arrays, own, last, tables, codes
         )
-        return blocks.put(theta, s, new), r
+        hyper, ends = field_prior.drawn(key_scales, hyper, Corner(*corner), s + last)
+        noise = standard_normal(key_noise, own, use_native=True)
+        new, r = native.substitute_field(*near, r, systems, jnp.stack(ends), last, noise, own, tables, codes)
+        return blocks.put(theta, s, new), r, hyper
 
-    return blocks.run(key, body, (theta, r))
+    return blocks.run(key, body, (theta, r, hyper))
 
 
 def update_table(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from bayesfm import native
 
-__all__ = ["MaybeKey", "at", "split", "standard_normal"]
+__all__ = ["MaybeKey", "at", "split", "standard_normal", "three"]
 
 type MaybeKey = Key[Array, "..."] | None
 """A typed key, or None for no noise."""
@@ -21,6 +21,12 @@ type MaybeKey = Key[Array, "..."] | None
 def split(key: MaybeKey, num: int) -> MaybeKey:
     """``num`` keys, or none."""
     return None if key is None else jax.random.split(key, num)
+
+
+def three(key: MaybeKey) -> tuple[MaybeKey, MaybeKey, MaybeKey]:
+    """Three keys, or none."""
+    keys = split(key, 3)
+    return at(keys, 0), at(keys, 1), at(keys, 2)
 
 
 def at(keys: MaybeKey, i: int | Array) -> MaybeKey:

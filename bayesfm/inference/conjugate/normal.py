@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from bayesfm.sums import inner
 
-__all__ = ["diagonal", "draw", "information", "pack", "pivot_floor", "sum_by_owner", "unpack"]
+__all__ = ["diagonal", "draw", "in_batches", "information", "pack", "pivot_floor", "sum_by_owner", "unpack"]
 
 UNROLLED = 17
 """Up to this D the factorisation is unrolled over lanes; above, LAPACK (or cuSOLVER) takes one system at a time."""
@@ -101,35 +102,32 @@ def draw(
     ----------
     Rue & Held (2005), Gaussian Markov random fields, algorithm 2.5 (a draw from the canonical form).
     """
-    D, J = theta.shape
-    solve = _draw_unrolled if D <= UNROLLED else _draw_lapack
+    solve = _draw_unrolled if theta.shape[0] <= UNROLLED else _draw_lapack
+    return in_batches(solve, (packed.T, theta, precision, mean, noise), fills=(0.0, 0.0, 1.0, 0.0, 0.0))
+
+
+def in_batches(solve: Callable, arrays: tuple[Array, ...], fills: tuple[float, ...]) -> Any:
+    """``solve(*arrays)``, :data:`BATCH` systems at a time; systems stand in the last axis of all arrays and results.
+
+    ``fills`` are what systems beyond the last consist of.
+    """
+    J = arrays[0].shape[-1]
     if J <= BATCH:
-        return solve(packed, theta, precision, mean, noise)
+        return solve(*arrays)
     pad = -J % BATCH
 
-    def tiles(x: Array, axis: int, fill: float = 0.0) -> Array:
-        widths = [(0, pad if a == axis else 0) for a in range(x.ndim)]
-        x = jnp.pad(x, widths, constant_values=fill)
-        shape = (*x.shape[:axis], -1, BATCH, *x.shape[axis + 1 :])
-        return jnp.moveaxis(x.reshape(shape), axis, 0)
+    def tiles(x: Array, fill: float) -> Array:
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)], constant_values=fill)
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, BATCH), -2, 0)
 
-    out = lax.map(
-        lambda a: solve(*a),
-        (
-            tiles(packed, 0),
-            tiles(theta, 1),
-            tiles(precision, precision.ndim - 1, 1.0),
-            tiles(mean, 1),
-            tiles(noise, 1),
-        ),
-    )
-    return jnp.moveaxis(out, 0, 1).reshape(D, -1)[:, :J]
+    out = lax.map(lambda a: solve(*a), tuple(tiles(x, fill) for x, fill in zip(arrays, fills, strict=True)))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :J], out)
 
 
 def _equations(
-    packed: Array, theta: Array, precision: Array, mean: Array
+    packed: Float[Array, "q J"], theta: Array, precision: Array, mean: Array
 ) -> tuple[Float[Array, "D D J"], Float[Array, "D J"]]:
-    G, g = unpack(packed.T, theta.shape[0])
+    G, g = unpack(packed, theta.shape[0])
     b = inner(G, theta[None], axis=1) + g
     if precision.ndim == 3:
         return G + precision, b + inner(precision, mean[None], axis=1)

@@ -11,13 +11,13 @@ from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper, Prior
 
-__all__ = ["prior_of_unit", "prior_of_w", "priors_of_units"]
+__all__ = ["precision_and_mean", "prior_of_groups", "prior_of_unit", "prior_of_w"]
 
 
 def prior_of_unit(spec: ModelSpec, state: ModelState, layout: Layout, unit: Unit) -> UnitPrior:
     """Of (w_j, v_j), features in the last axis."""
-    w = _of_unit(spec.prior_w, state.hyper_w, layout, unit)
-    v = _of_unit(spec.prior_v, state.hyper_v, layout, unit, (spec.predictor.rank,))
+    w = precision_and_mean(spec.prior_w, state.hyper_w, layout, unit)
+    v = precision_and_mean(spec.prior_v, state.hyper_v, layout, unit, (spec.predictor.rank,))
     return UnitPrior(*_stacked(w, v))
 
 
@@ -25,19 +25,17 @@ def prior_of_w(
     spec: ModelSpec, state: ModelState, layout: Layout, unit: Unit
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """Precision and mean of w of a unit's features."""
-    return _of_unit(spec.prior_w, state.hyper_w, layout, unit)
+    return precision_and_mean(spec.prior_w, state.hyper_w, layout, unit)
 
 
-def priors_of_units(spec: ModelSpec, state: ModelState, layout: Layout) -> list[GroupPrior]:
+def prior_of_groups(spec: ModelSpec, state: ModelState, layout: Layout, unit: Unit) -> GroupPrior:
     """For the compiled kernels, which look a feature's prior up by a number: its group, or the feature itself."""
     if spec.prior_w.local_names or spec.prior_v.local_names:
-        numbers = [jnp.arange(unit.group.shape[0], dtype=jnp.int32) for unit in layout.units]
-        priors = [prior_of_unit(spec, state, layout, unit) for unit in layout.units]
-        return [GroupPrior(*prior, number) for prior, number in zip(priors, numbers, strict=True)]
+        number = jnp.arange(unit.group.shape[0], dtype=jnp.int32)
+        return GroupPrior(*prior_of_unit(spec, state, layout, unit), number)
     w = _precision_and_mean(spec.prior_w, state.hyper_w, layout)
     v = _precision_and_mean(spec.prior_v, state.hyper_v, layout, (spec.predictor.rank,))
-    precision, mean = _stacked(w, v)
-    return [GroupPrior(precision, mean, unit.group) for unit in layout.units]
+    return GroupPrior(*_stacked(w, v), unit.group)
 
 
 def _precision_and_mean(
@@ -50,9 +48,10 @@ def _precision_and_mean(
     return prior.precision_and_mean(hyper, (layout.num_groups, *columns))
 
 
-def _of_unit(
+def precision_and_mean(
     prior: Prior, hyper: Hyper, layout: Layout, unit: Unit, columns: tuple[int, ...] = ()
 ) -> tuple[Array, Array]:
+    """Of x of a unit's features: w without columns."""
     precision, mean = _precision_and_mean(prior, hyper, layout, columns)
     number = unit.features if prior.local_names else unit.group
     return precision[number], mean[number]

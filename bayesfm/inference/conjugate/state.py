@@ -14,7 +14,7 @@ from bayesfm.likelihoods.base import Observed, RowData
 from bayesfm.model import ModelSpec
 from bayesfm.priors import Hyper, Sizes
 
-__all__ = ["ModelData", "ModelState", "from_sites", "initial_state", "to_sites"]
+__all__ = ["Hypers", "ModelData", "ModelState", "Swept", "from_sites", "initial_state", "to_sites"]
 
 
 class ModelData(NamedTuple):
@@ -49,6 +49,21 @@ class ModelState(NamedTuple):
     hyper_v: Hyper
     params: dict[str, Array]
     eta: Float[Array, "*L n_pad"]
+
+
+class Hypers(NamedTuple):
+    """Hyperparameters of w and of v."""
+
+    w: Hyper
+    v: Hyper
+
+
+class Swept(NamedTuple):
+    """What a pass over the units leaves: theta of each, hyperparameters, and the residual z - eta."""
+
+    theta: tuple[Float[Array, "K m"], ...]
+    hyper: Hypers
+    r: Float[Array, " n_pad"]
 
 
 def initial_state(key: Key[Array, ""], spec: ModelSpec, data: ModelData) -> ModelState:

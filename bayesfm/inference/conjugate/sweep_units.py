@@ -9,16 +9,17 @@ from jaxtyping import Array, Float
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
 from bayesfm.inference.conjugate import compiled
 from bayesfm.inference.conjugate.blocks import FactorBlocks, OtherFactors
+from bayesfm.inference.conjugate.collapsed import FieldPrior
 from bayesfm.inference.conjugate.linear_predictor import codes_of, summary_of
 from bayesfm.inference.conjugate.noise import MaybeKey, at, split
-from bayesfm.inference.conjugate.prior_terms import prior_of_unit, priors_of_units
-from bayesfm.inference.conjugate.state import ModelState
+from bayesfm.inference.conjugate.prior_terms import prior_of_unit
+from bayesfm.inference.conjugate.state import Hypers, ModelState, Swept
 from bayesfm.inference.conjugate.units import update_field, update_rows, update_table
 from bayesfm.model import ModelSpec
 
 __all__ = ["sweep_units"]
 
-UPDATES: dict[type, Callable] = {FieldUnit: update_field, TableUnit: update_table, RowsUnit: update_rows}
+UPDATES: dict[type, Callable] = {TableUnit: update_table, RowsUnit: update_rows}
 
 
 def sweep_units(
@@ -29,13 +30,15 @@ def sweep_units(
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
     factor_block: int,
-) -> tuple[tuple[Float[Array, "K m"], ...], Float[Array, " n_pad"]]:
-    """Draw theta of every unit given all others, or without a key take its conditional mean; also the residual."""
+) -> Swept:
+    """Draw theta of every unit given all others, or without a key take its conditional mean.
+
+    With a key hyperparameters of a field are drawn before its features, which are integrated out.
+    """
     predictor = spec.predictor
     blocks = FactorBlocks(predictor.rank, min(factor_block, predictor.rank))
     if layout.native:
-        priors = priors_of_units(spec, state, layout)
-        return compiled.sweep_units(key, layout, blocks, state.theta, priors, omega, r)
+        return compiled.sweep_units(key, state, spec, layout, blocks, omega, r)
     thetas = list(state.theta)
     factors = [summary_of(predictor, u, t, layout)[1:] for u, t in zip(layout.units, thetas, strict=True)]
 
@@ -44,7 +47,12 @@ def sweep_units(
         rest = [j for j in range(len(thetas)) if j != i]
         others = OtherFactors([factors[j] for j in rest], [codes_of(layout.units[j]) for j in rest], r)
         prior = prior_of_unit(spec, state, layout, unit)
-        update = UPDATES[type(unit)]
-        thetas[i], r = update(at(keys, i), predictor, unit, blocks, thetas[i], prior, others, omega, r)
+        rest_of_it = blocks, thetas[i], prior, others, omega, r
+        if isinstance(unit, FieldUnit):
+            own, hyper = FieldPrior.of(spec, layout, thetas, i), Hypers(state.hyper_w, state.hyper_v)
+            thetas[i], r, hyper = update_field(at(keys, i), predictor, unit, *rest_of_it, own, hyper)
+            state = state._replace(hyper_w=hyper.w, hyper_v=hyper.v)
+        else:
+            thetas[i], r = UPDATES[type(unit)](at(keys, i), predictor, unit, *rest_of_it)
         factors[i] = summary_of(predictor, unit, thetas[i], layout)[1:]
-    return tuple(thetas), r
+    return Swept(tuple(thetas), Hypers(state.hyper_w, state.hyper_v), r)

@@ -13,8 +13,11 @@ from jaxtyping import Array, Float, Int
 
 from bayesfm.design.units import FieldUnit, RowsUnit, Steps, TableUnit
 from bayesfm.inference.conjugate.blocks import FactorBlocks, OtherFactors, UnitPrior
-from bayesfm.inference.conjugate.noise import MaybeKey, standard_normal
+from bayesfm.inference.conjugate.collapsed import FieldPrior
+from bayesfm.inference.conjugate.elimination import eliminate, substitute
+from bayesfm.inference.conjugate.noise import MaybeKey, standard_normal, three
 from bayesfm.inference.conjugate.normal import draw, information, pack, sum_by_owner, unpack
+from bayesfm.inference.conjugate.state import Hypers
 from bayesfm.inference.conjugate.tiles import (
     add_to_rows,
     information_by_owner,
@@ -42,24 +45,32 @@ def update_field(
     others: OtherFactors,
     omega: Float[Array, " n_pad"],
     r: Float[Array, " n_pad"],
-) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"]]:
-    """Draw theta of a one-hot field; return it with the residual z - eta brought up to date."""
+    field_prior: FieldPrior,
+    hyper: Hypers,
+) -> tuple[Float[Array, "K m"], Float[Array, " n_pad"], Hypers]:
+    """Draw theta of a one-hot field; return it with the residual z - eta brought up to date.
+
+    Hyperparameters of w and of a factor are drawn along with every block, which is integrated out.
+    """
     rows = unit.rows
     omega_rows = omega[rows.row]
 
     def body(
-        key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array]
-    ) -> tuple[Float[Array, "K m"], Float[Array, "T L C"]]:
-        theta, r_rows = carry
-        own = blocks.take(theta, s)
-        noise = standard_normal(key, own)
+        key: MaybeKey, s: Int[Array, ""], carry: tuple[Array, Array, Hypers]
+    ) -> tuple[Float[Array, "K m"], Float[Array, "T L C"], Hypers]:
+        theta, r_rows, hyper = carry
+        own, block = blocks.take(theta, s), prior.block(blocks, s, theta)
+        key_last, key_scales, key_noise = three(key)
+        last = field_prior.last(key_last, blocks.size)
         h = row_derivatives(predictor, rows, others.at_rows(s, blocks.size))
         packed = information_by_owner(rows, h, omega_rows, r_rows)
-        new = draw(packed, own, *prior.block(blocks, s, theta), noise)
-        return blocks.put(theta, s, new), move_residual(rows, h, new - own, r_rows)
+        L, corner = eliminate(packed, own, *block.of_v, last)
+        hyper, ends = field_prior.drawn(key_scales, hyper, corner, s + last)
+        new = substitute(L, ends, last, standard_normal(key_noise, own))
+        return blocks.put(theta, s, new), move_residual(rows, h, new - own, r_rows), hyper
 
-    theta, r_rows = blocks.run(key, body, (theta, r[rows.row]))
-    return theta, to_rows(rows, r_rows, r)
+    theta, r_rows, hyper = blocks.run(key, body, (theta, r[rows.row], hyper))
+    return theta, to_rows(rows, r_rows, r), hyper
 
 
 def update_table(

@@ -6,6 +6,9 @@ it is when
 - w0 goes up and all w of the field, with their group mean, go down (:func:`shift_w`);
 - all v_f of the field, with their group mean, are shifted by delta_f, and every other feature l pays for it:
   w_l -= <delta, v_l> (:func:`shift_v`);
+- the v_f of one field are shifted by delta_f and those of another by -delta_f, with their means, and w of these two
+  fields alone pays for it (:func:`shift_pair`): with three fields or more the shifts one by one are held fast by the w
+  of all others;
 - and, in a model of two such fields only, the v_f of one field are multiplied by c and those of the other by 1/c, with
   their hyperparameters (:func:`rescale`).
 
@@ -28,7 +31,7 @@ from bayesfm.inference.conjugate.prior_terms import prior_of_w
 from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.model import ModelSpec
 
-__all__ = ["invariant_moves", "rescale", "shift_v", "shift_w", "whole_fields"]
+__all__ = ["invariant_moves", "rescale", "shift_pairs", "shift_v", "shift_w", "whole_fields"]
 
 
 def whole_fields(layout: Layout) -> list[tuple[int, int]]:
@@ -125,6 +128,70 @@ def shift_v(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Lay
     return state
 
 
+def shift_pair(
+    key: Key[Array, ""],
+    state: ModelState,
+    spec: ModelSpec,
+    layout: Layout,
+    field: tuple[int, int],
+    other: tuple[int, int],
+) -> ModelState:
+    """v of one whole field, with its mean, + delta and that of another one - delta: no other field sees it.
+
+    What the two make of each other is paid by their w: w_l + <delta, v_l> + |delta|^2/2 in the first field and
+    w_l - <delta, v_l> + |delta|^2/2 in the other, and the same of mu_w with mu_v. One move after the other is that by
+    the sum of their delta. All that is quadratic in delta is drawn from; the prior of mu_w, of fourth order, accepts.
+    """
+    locations_v, locations_w = [], []
+    for _, g in (field, other):
+        of_v, of_w = spec.prior_v.location(state.hyper_v, g), spec.prior_w.location(state.hyper_w, g)
+        if of_v is None or of_w is None:
+            return state
+        locations_v.append(of_v)
+        locations_w.append(of_w)
+    key_delta, key_accept = jax.random.split(key)
+    rank, dtype = spec.predictor.rank, state.eta.dtype
+    P, b = jnp.zeros((rank, rank), dtype), jnp.zeros(rank, dtype)
+    sides = list(zip((field, other), locations_v, (1.0, -1.0), strict=True))
+    for (i, _), (precision, mean, mu), sign in sides:
+        matrix = precision if spec.prior_v.full else jnp.diag(precision)
+        precision_w, mean_w = prior_of_w(spec, state, layout, layout.units[i])
+        theta = state.theta[i]
+        away = theta[1:] - mu[:, None]
+        weighted = away * precision_w
+        P = P + matrix + weighted @ away.T
+        b = b - sign * (matrix @ (mu - mean) + weighted @ (theta[0] - mean_w))
+    L = jnp.linalg.cholesky(P)
+    half = jax.scipy.linalg.solve_triangular(L, b, lower=True) + jax.random.normal(key_delta, b.shape, dtype)
+    delta = jax.scipy.linalg.solve_triangular(L.T, half)
+    constant = 0.5 * delta @ delta
+    by_mu = [sign * (delta @ mu) + constant for _, (_, _, mu), sign in sides]
+    log_ratio = jnp.zeros((), dtype)
+    for (precision, mean, mu), by in zip(locations_w, by_mu, strict=True):
+        log_ratio += 0.5 * precision * ((mu - mean) ** 2 - (mu + by - mean) ** 2)
+    accept = jnp.log(jax.random.uniform(key_accept, dtype=dtype)) < log_ratio  # False for NaN
+    thetas, hyper_w, hyper_v = list(state.theta), state.hyper_w, state.hyper_v
+    for ((i, g), _, sign), by in zip(sides, by_mu, strict=True):
+        by_v = jnp.where(accept, sign * delta, 0.0)
+        by_w = jnp.where(accept, sign * (delta @ thetas[i][1:]) + constant, 0.0)
+        thetas[i] = thetas[i].at[0].add(by_w).at[1:].add(by_v[:, None])
+        hyper_w = spec.prior_w.moved(hyper_w, g, jnp.where(accept, by, 0.0))
+        hyper_v = spec.prior_v.moved(hyper_v, g, by_v)
+    return state._replace(theta=tuple(thetas), hyper_w=hyper_w, hyper_v=hyper_v)
+
+
+def shift_pairs(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
+    """:func:`shift_pair` around the ring of all whole fields, where there are three or more."""
+    fields = whole_fields(layout)
+    if len(fields) < 3:
+        return state
+    for sub, field, other in zip(
+        jax.random.split(key, len(fields)), fields, fields[1:] + fields[:1], strict=True
+    ):
+        state = shift_pair(sub, state, spec, layout, field, other)
+    return state
+
+
 def rescale(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """V and what scales with it times c in one of two fields, divided by c in the other, factor by factor.
 
@@ -149,12 +216,13 @@ def can_rescale(layout: Layout) -> bool:
 
 def invariant_moves(key: Key[Array, ""], state: ModelState, spec: ModelSpec, layout: Layout) -> ModelState:
     """All moves that the design and the priors allow; none of them changes the likelihood."""
-    key_w, key_v, key_scale = jax.random.split(key, 3)
+    key_w, key_v, key_pairs, key_scale = jax.random.split(key, 4)
     if not whole_fields(layout):
         return state
     state = shift_w(key_w, state, spec, layout)
     if spec.predictor.rank:
         state = shift_v(key_v, state, spec, layout)
+        state = shift_pairs(key_pairs, state, spec, layout)
         if can_rescale(layout):
             state = rescale(key_scale, state, spec, layout)
     return state

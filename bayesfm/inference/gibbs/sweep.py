@@ -142,13 +142,13 @@ def _sweep_output(
     r = z - eta - (w0 - state.w0)
 
     state = state._replace(w0=w0)
-    theta, r = sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
+    theta, hyper, r = sweep_units(k_theta, state, spec, data.layout, omega, r, factor_block)
     theta = rotate(k_turn, theta, spec, data.layout)
     moments = group_moments(data.layout, theta)
     state = state._replace(
         theta=theta,
-        hyper_w=spec.prior_w.update(k_w, state.hyper_w, features_of(data.layout, theta, moments, of_w=True)),
-        hyper_v=spec.prior_v.update(k_v, state.hyper_v, features_of(data.layout, theta, moments, of_w=False)),
+        hyper_w=spec.prior_w.update(k_w, hyper.w, features_of(data.layout, theta, moments, of_w=True)),
+        hyper_v=spec.prior_v.update(k_v, hyper.v, features_of(data.layout, theta, moments, of_w=False)),
         eta=z - r,
     )
     # These two integrate the augmentation out: nothing may use omega and z from here on.

@@ -54,7 +54,7 @@ class AlternatingLeastSquares:
             precision = spec.intercept.precision + total(omega)
             w0 = w0 + (pull + total(omega, r, of=jnp.multiply)) / precision
             r = r - (w0 - state.w0)
-        theta, _ = sweep_units(None, state, spec, data.layout, omega, r, self.factor_block)
+        theta = sweep_units(None, state, spec, data.layout, omega, r, self.factor_block).theta
         return self.start(state._replace(w0=w0, theta=theta))
 
     def objective(self, state: ModelState) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ from bayesfm.inference.conjugate.expectation import curvature, expected_augmenta
 from bayesfm.inference.conjugate.inverse import Gaussians, inverse
 from bayesfm.inference.conjugate.linear_predictor import linear_predictor
 from bayesfm.inference.conjugate.normal import pivot_floor
-from bayesfm.inference.conjugate.prior_terms import prior_of_unit, priors_of_units
+from bayesfm.inference.conjugate.prior_terms import prior_of_groups, prior_of_unit
 from bayesfm.inference.conjugate.scales import expected_log_prior, fit_hyper
 from bayesfm.inference.conjugate.state import ModelData, ModelState, to_sites
 from bayesfm.inference.conjugate.sweep_beliefs import eta_variance, sweep_beliefs
@@ -136,7 +136,8 @@ class MeanField:
             w0 = w0 + w0_variance * (pull + total(omega, r, of=jnp.multiply))
             r = r - (w0 - point.w0)
         by_unit = lambda: [prior_of_unit(spec, point, layout, unit) for unit in layout.units]  # noqa: E731
-        priors = priors_of_units(spec, point, layout) if layout.native else by_unit()
+        by_group = lambda: [prior_of_groups(spec, point, layout, unit) for unit in layout.units]  # noqa: E731
+        priors = by_group() if layout.native else by_unit()
         beliefs, _ = sweep_beliefs(spec.predictor, layout, state.beliefs, priors, omega, r)
         point = point._replace(w0=w0)
         if self.fit_scales:

@@ -4,27 +4,70 @@
 namespace bayesfm {
 namespace {
 
+static_assert(kMultiple % kSideBySide == 0, "ranges of features must hold whole blocks of systems");
+
+// The factor that is eliminated last, of every member.
+inline void check_factors(Arguments& a, const Batched<const int32_t>& last, int64_t k) {
+  if (!a.wrong().empty()) return;
+  for (int64_t b = 0; b < a.members(); ++b) {
+    const int32_t f = *a.at(last, b);
+    a.expect(f >= 0 && f < std::max<int64_t>(1, k), "last must be a factor, or 0 where there is none");
+  }
+}
+
 template <class T>
-ffi::Error field(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+ffi::Error eliminate(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 1);
   const FieldArguments<T> f(a);
-  const auto noise = a.in<T>(7, "noise", {f.K, f.m});
-  const auto theta = a.in<T>(8, "theta", {f.K, f.m});
-  const auto theta_out = a.out<T>(0, "new theta", {f.K, f.m});
-  const auto r_out = a.out<T>(1, "new r", {f.omega.dim(0)});
+  const auto theta = a.in<T>(7, "theta", {f.K, f.m});
+  const auto last = a.in<int32_t>(8, "last", {});
+  const int64_t blocks = (f.m + kSideBySide - 1) / kSideBySide;
+  const auto systems = a.out<T>(0, "the systems", {blocks, kept(f.K - 1), kSideBySide});
+  const auto corner = a.out<T>(1, "the corner", {kCorner, f.m});
   const Tables<T> tables(a, 9, f.row.dim(0), f.K - 1);
+  check_factors(a, last, f.K - 1);
   if (!a.wrong().empty()) return refuse(a);
-  a.start_from(theta_out, theta);
-  a.start_from(r_out, f.r);
   std::vector<Pointers<T>> pointers;
-  std::vector<Field<T>> fields;
+  std::vector<Elimination<T>> fields;
   for (int64_t b = 0; b < a.members(); ++b) pointers.emplace_back(a, tables, b);
   for (int64_t b = 0; b < a.members(); ++b)
-    fields.push_back({f.rows(a, b, pointers[b].others()), f.prior(a, b), a.at(f.omega, b), a.at(r_out, b), a.at(noise, b),
-                      a.at(theta_out, b)});
-  const UpdateField<T> update = PICK(chosen.load(), update_field<T>);
+    fields.push_back({f.rows(a, b, pointers[b].others()), f.prior(a, b), *a.at(last, b), a.at(f.omega, b), a.at(f.r, b),
+                      a.at(theta, b), a.at(systems, b), a.at(corner, b)});
+  const EliminateField<T> step = PICK(chosen.load(), eliminate_field<T>);
   over_features(pool, a.members(), f.ptr.data, 0, static_cast<int>(f.m), f.K * f.K / 16 + 8, of_sums(f.K),
-                [&](int64_t b, int lo, int hi) { update(fields[b], lo, hi); });
+                [&](int64_t b, int lo, int hi) { step(fields[b], lo, hi); });
+  return ffi::Error::Success();
+}
+
+template <class T>
+ffi::Error substitute(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto ptr = a.pointers(0);
+  const auto row = a.in<int32_t>(1, "row", {kAny});
+  const int64_t m = ptr.dim(0) - 1;
+  const auto theta = a.in<T>(2, "theta", {kAny, m});
+  const int64_t K = theta.dim(0);
+  const auto systems = a.in<T>(3, "the systems", {(m + kSideBySide - 1) / kSideBySide, kept(K - 1), kSideBySide});
+  const auto ends = a.in<T>(4, "the ends", {kCorner, m});
+  const auto last = a.in<int32_t>(5, "last", {});
+  const auto noise = a.in<T>(6, "noise", {K, m});
+  const auto r = a.in<T>(7, "r", {kAny});
+  const auto theta_out = a.out<T>(0, "new theta", {K, m});
+  const auto r_out = a.out<T>(1, "new r", {r.dim(0)});
+  const Tables<T> tables(a, 8, row.dim(0), K - 1);
+  check_factors(a, last, K - 1);
+  a.expect(ptr.strides == std::vector<int64_t>(ptr.strides.size(), 0), "ptr must be the same for the whole batch");
+  if (!a.wrong().empty()) return refuse(a);
+  a.start_from(theta_out, theta);
+  a.start_from(r_out, r);
+  const int k = static_cast<int>(K - 1);
+  const SubstituteField<T> step = PICK(chosen.load(), substitute_field<T>);
+  over_features(pool, a.members(), ptr.data, 0, static_cast<int>(m), 8 + k, of_products(k), [&](int64_t b, int lo, int hi) {
+    const Pointers<T> p(a, tables, b);
+    step({{k, m, a.at(ptr, b), a.at(row, b), p.others()}, *a.at(last, b), a.at(systems, b), a.at(ends, b), a.at(noise, b),
+          a.at(theta_out, b), a.at(r_out, b)},
+         lo, hi);
+  });
   return ffi::Error::Success();
 }
 
@@ -223,10 +266,11 @@ ffi::Error summaries(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaini
 
 #pragma GCC visibility push(default)
 DEFINE(columns);
-DEFINE(field);
+DEFINE(eliminate);
 DEFINE(information);
 DEFINE(move);
 DEFINE(rows);
+DEFINE(substitute);
 DEFINE(summaries);
 DEFINE(table);
 #pragma GCC visibility pop

@@ -62,6 +62,25 @@ ffi::Error scatter(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
 }
 
 template <class T>
+ffi::Error shrinkage(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  Arguments a(args, rets, 1);
+  const auto c = a.in<T>(0, "c", {kAny});
+  const int64_t m = c.dim(0);
+  const auto d = a.in<T>(1, "d", {m});
+  const auto group = a.in<int32_t>(2, "group", {m});
+  const auto from = a.in<T>(3, "from", {kAny});
+  const int64_t G = from.dim(0);
+  const auto at = a.in<T>(4, "at", {G});
+  const auto out = a.out<T>(0, "the sums", {kScaleSums, G});
+  if (!a.wrong().empty()) return refuse(a);
+  const ScaleSums<T> add = PICK(chosen.load(), scale_sums<T>);
+  run_parts(pool, a.members(), 1.5 * static_cast<double>(a.members() * m), [&](int64_t b) {
+    add({a.at(c, b), a.at(d, b), a.at(group, b), m, G, a.at(from, b), a.at(at, b), a.at(out, b)});
+  });
+  return ffi::Error::Success();
+}
+
+template <class T>
 ffi::Error rotation(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Arguments a(args, rets, 2);
   const auto R = a.in<T>(0, "R", {kAny, kAny});
@@ -142,6 +161,7 @@ ffi::Error counts(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingR
 DEFINE(moments);
 DEFINE(rotation);
 DEFINE(scatter);
+DEFINE(shrinkage);
 DEFINE_AS(f32, counts, bayesfm::counts);
 DEFINE_AS(f32, ordinal, bayesfm::ordinal);
 DEFINE_AS(f32, student_t, bayesfm::student_t);

@@ -33,20 +33,47 @@ struct OwnedRows {
   Others<T> others;
 };
 
-// A draw of all features of a one-hot field.
+// Systems of kSideBySide features side by side, for every number that is kept of them: room for the widest vectors.
+constexpr int kSideBySide = 16;
+
+// Numbers kept of a feature: the triangle of L but for its last entry, and the right-hand side.
+constexpr int64_t kept(int64_t k) { return k * (k + 1) / 2 + 2 * k; }
+
+// What is left of a feature when all factors but v_f, f the last, are eliminated: C_ff, C_fw, C_ww, D_f, D_w of
+// exp(-(C_ff v_f^2 + 2 C_fw v_f w + C_ww w^2) / 2 + D_f v_f + D_w w), without the priors of the two.
+constexpr int kCorner = 5;
+
+// A one-hot field whose factors are eliminated but for the last one.
 template <class T>
-struct Field {
+struct Elimination {
   OwnedRows<T> rows;
-  GroupPrior<T> prior;
+  GroupPrior<T> prior;  // those of w and of the last factor are not read
+  int last;             // in 0, ..., k - 1; 0 where there is none
   const T* omega;
-  T* r;            // residual per data row, brought up to date
-  const T* noise;  // (K, m), K = k + 1
-  T* theta;        // (K, m), replaced by the draw
+  const T* r;      // residual per data row
+  const T* theta;  // (K, m), K = k + 1
+  T* systems;      // (ceil(m / kSideBySide), kept(k), kSideBySide)
+  T* corner;       // (kCorner, m)
 };
 
-// Draws features lo, ..., hi - 1. Features are independent of each other, so ranges may run side by side.
+// The draw of all parameters from there: P and b, the precision and linear term of w with v integrated out, and the column of
+// v_f in the Cholesky factor, 1 / L_ff, L_wf and the right-hand side.
 template <class T>
-using UpdateField = void (*)(const Field<T>&, int lo, int hi);
+struct Substitution {
+  OwnedRows<T> rows;
+  int last;
+  const T* systems;
+  const T* ends;   // (kCorner, m)
+  const T* noise;  // (K, m)
+  T* theta;        // (K, m), replaced by the draw
+  T* r;            // brought up to date
+};
+
+// Features lo, ..., hi - 1, lo a multiple of kSideBySide. Features are independent of each other, so ranges may run side by side.
+template <class T>
+using EliminateField = void (*)(const Elimination<T>&, int lo, int hi);
+template <class T>
+using SubstituteField = void (*)(const Substitution<T>&, int lo, int hi);
 
 // For the rows of a relation block: what the data say of a change of each row's summary (m, q): triangle of G by rows, then g;
 // and the residual after the change `moved` (K, m).

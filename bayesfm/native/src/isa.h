@@ -20,7 +20,9 @@ namespace bayesfm {
 #define DECLARE(isa)                                                                           \
   namespace isa {                                                                              \
   template <class T>                                                                           \
-  void update_field(const Field<T>&, int, int);                                                \
+  void eliminate_field(const Elimination<T>&, int, int);                                       \
+  template <class T>                                                                           \
+  void substitute_field(const Substitution<T>&, int, int);                                     \
   template <class T>                                                                           \
   void row_information(const OwnedRows<T>&, const T*, const T*, T*, int, int);                 \
   template <class T>                                                                           \
@@ -43,6 +45,8 @@ namespace bayesfm {
   void group_moments(const T*, const int32_t*, int64_t, int64_t, T*, T*);                      \
   template <class T>                                                                           \
   void group_scatter(const Scatter<T>&);                                                       \
+  template <class T>                                                                           \
+  void scale_sums(const ScaleTerms<T>&);                                                       \
   template <class T>                                                                           \
   void turn_pairs(const Turns<T>&);                                                            \
   void random_bits_of(uint32_t, uint32_t, uint32_t*, int64_t, int64_t);                        \

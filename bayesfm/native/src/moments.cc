@@ -3,8 +3,10 @@
 #include "moments.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "gram.h"
+#include "real.h"
 #include "vector.h"
 
 namespace bayesfm::ISA {
@@ -29,6 +31,30 @@ double sum_of(const T* x, int64_t count, const F& f) {
   for (int64_t l = 0; l < count - j; ++l) sum += last[l];
   return sum;
 }
+
+inline V<float> log_of_1_plus(V<float> x) { return log_1p(x); }
+inline V<double> log_of_1_plus(V<double> x) {
+  for (int l = 0; l < W<double>; ++l) x[l] = std::log1p(x[l]);
+  return x;
+}
+
+// The terms of ScaleTerms for W features.
+template <class T>
+struct Shrinkage {
+  V<T> from, at;
+  void add(V<T> c, V<T> d, V<T>* acc) const {
+    const V<T> q = T(1) / (at + c), before = T(1) / (from + c), t = c * q, s = at * q, e = d * q, te = t * e;
+    acc[0] += t;
+    acc[1] += t * t;
+    acc[2] += t * t * s;
+    acc[3] += e;
+    acc[4] += te;
+    acc[5] += te * s;
+    acc[6] += e * e;
+    acc[7] += e * e * s;
+    acc[8] += T(0.5) * (d * before * e * (from - at) - log_of_1_plus(c * before * ((from - at) / at)));
+  }
+};
 
 constexpr int kTile = 4;
 constexpr int64_t kChunk = 512;  // features whose rows stay in the cache while all pairs of rows are multiplied
@@ -91,6 +117,30 @@ void group_moments(const T* row, const int32_t* group, int64_t m, int64_t num_gr
     start = end;
   }
 }
+
+template <class T>
+void scale_sums(const ScaleTerms<T>& f) {
+  int64_t start = 0;
+  for (int64_t g = 0; g < f.num_groups; ++g) {
+    const int64_t end = std::upper_bound(f.group + start, f.group + f.m, static_cast<int32_t>(g)) - f.group;
+    const Shrinkage<T> terms{splat<T>(f.from[g]), splat<T>(f.at[g])};
+    double sums[kScaleSums] = {};
+    for (int64_t j = start; j < end;) {
+      const int64_t last = std::min(end, j + kBlock * W<T>);
+      V<T> acc[kScaleSums] = {};
+      for (; j < last; j += W<T>)  // of a feature beyond the last one, zeros: all of its terms are zero
+        terms.add(load_some<T>(f.c, j, last), load_some<T>(f.d, j, last), acc);
+      j = last;
+      for (int i = 0; i < kScaleSums; ++i)
+        for (int l = 0; l < W<T>; ++l) sums[i] += acc[i][l];
+    }
+    for (int i = 0; i < kScaleSums; ++i) f.out[i * f.num_groups + g] = static_cast<T>(sums[i]);
+    start = end;
+  }
+}
+
+template void scale_sums<float>(const ScaleTerms<float>&);
+template void scale_sums<double>(const ScaleTerms<double>&);
 
 template void group_moments<float>(const float*, const int32_t*, int64_t, int64_t, float*, float*);
 template void group_moments<double>(const double*, const int32_t*, int64_t, int64_t, double*, double*);

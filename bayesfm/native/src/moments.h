@@ -21,4 +21,21 @@ struct Scatter {
 template <class T>
 using GroupScatter = void (*)(const Scatter<T>&);
 
+// What features whose w has been integrated out say of the precision lambda of their group, per group (sorted, G of them): with
+// t = c / (lambda + c), s = 1 - t, e = d / (lambda + c) the sums of t, t^2, t^2 s, e, t e, t e s, e^2, e^2 s at the new lambda,
+// and the rise of their log density from the old one (inference/conjugate/collapsed.py).
+constexpr int kScaleSums = 9;
+
+template <class T>
+struct ScaleTerms {
+  const T *c, *d;
+  const int32_t* group;
+  int64_t m, num_groups;
+  const T *from, *at;  // (G,)
+  T* out;              // (kScaleSums, G)
+};
+
+template <class T>
+using ScaleSums = void (*)(const ScaleTerms<T>&);
+
 }  // namespace bayesfm

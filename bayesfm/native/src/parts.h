@@ -57,13 +57,14 @@ inline void run_parts(xla::ffi::ThreadPool pool, int64_t count, double nanosecon
   parts->wait();
 }
 
-// Ends of ranges of features with about the same work: an entry each, and cost_per_feature; multiples of `together` features
+constexpr int kMultiple = 16;  // as many features as have vector lanes side by side
+
+// Ends of ranges of features with about the same work: an entry each, and cost_per_feature; multiples of kMultiple features
 // from `first` on.
 inline std::vector<int> cut(const int32_t* ptr, int first, int last, int64_t cost_per_feature, int64_t count) {
-  constexpr int kTogether = 16;  // as many as have vector lanes side by side
   std::vector<int> ends;
   const int64_t total = ptr[last] - ptr[first] + cost_per_feature * (last - first);
-  for (int j = first + kTogether; j < last; j += kTogether)
+  for (int j = first + kMultiple; j < last; j += kMultiple)
     if ((ptr[j] - ptr[first] + cost_per_feature * (j - first)) * count >= total * static_cast<int64_t>(ends.size() + 1))
       ends.push_back(j);
   ends.push_back(last);

@@ -18,14 +18,15 @@ inline T inverse_sqrt(T d) {
   return d;
 }
 
-// Systems of K equations, one per lane of S (a vector, or one number): A holds the triangle of P and becomes its Cholesky factor L (1 / L_jj on the diagonal).
+// Systems of K equations, one per lane of S (a vector, or one number): A holds the triangle of P and becomes its Cholesky factor
+// L (1 / L_jj on the diagonal), b the right-hand side, solved forward; the first n columns of both.
 //
 // No pivot of Lambda + G, G positive semidefinite, is below its prior precision; nor is one below the rounding of the
 // diagonal to be believed.
 template <class T, class S>
-void solve(int K, S* A, S* b, const S* noise, const S* precision, S* x) {
+void eliminate(int K, int n, S* A, S* b, const S* precision) {
   const T rounding = 4 * std::numeric_limits<T>::epsilon();
-  for (int j = 0; j < K; ++j) {
+  for (int j = 0; j < n; ++j) {
     S d = A[at(j, j)], b_j = b[j];
     const S by_rounding = d * rounding;
     const S floor = by_rounding > precision[j] ? by_rounding : precision[j];
@@ -59,11 +60,23 @@ void solve(int K, S* A, S* b, const S* noise, const S* precision, S* x) {
       A[at(i, j)] = s * inverse;
     }
   }
-  for (int j = K - 1; j >= 0; --j) {
+}
+
+// x_{n-1}, ..., x_0 of L' x = b + noise, those after them being known.
+template <class S>
+void substitute(int K, int n, const S* A, const S* b, const S* noise, S* x) {
+  for (int j = n - 1; j >= 0; --j) {
     S s = b[j] + noise[j];
     for (int i = j + 1; i < K; ++i) s -= A[at(i, j)] * x[i];
     x[j] = s * A[at(j, j)];
   }
+}
+
+// x ~ N(P^-1 b, P^-1) from standard normals.
+template <class T, class S>
+void solve(int K, S* A, S* b, const S* noise, const S* precision, S* x) {
+  eliminate<T, S>(K, K, A, b, precision);
+  substitute<S>(K, K, A, b, noise, x);
 }
 
 }  // namespace bayesfm::ISA

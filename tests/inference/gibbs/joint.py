@@ -59,6 +59,22 @@ DESIGNS: dict[str, Callable[[np.random.Generator], Design]] = {
             Block.field("item", rng.permutation(20) % 3, range(3)),
         ]
     ),
+    "three fields": lambda rng: Design(
+        [
+            Block.field("user", np.arange(20) % 4, range(4)),
+            Block.field("item", rng.permutation(20) % 3, range(3)),
+            Block.field("day", rng.permutation(20) % 2, range(2)),
+        ]
+    ),
+    "one group": lambda rng: Design(
+        [
+            Block.create(
+                "x",
+                np.eye(4)[np.arange(20) % 4] @ np.eye(4, 7)
+                + np.eye(3)[rng.permutation(20) % 3] @ np.eye(3, 7, 4),
+            )
+        ]
+    ),
     "table": lambda rng: Design(
         [
             Block.create("genre", _values(rng, 6, 4), rng.permutation(20) % 6, groups=[0, 1, 0, 1]),

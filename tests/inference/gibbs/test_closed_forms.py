@@ -14,7 +14,6 @@ from bayesfm.design import Block, Design
 from bayesfm.design import layout as layout_module
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout, RowsUnit, TableUnit
-from bayesfm.inference.conjugate import normal, units
 from bayesfm.inference.conjugate.state import ModelData, from_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.likelihoods import Gaussian
@@ -24,6 +23,7 @@ from bayesfm.priors import Intercept, NormalGamma
 from tests import designs, reference
 from tests.design.strategies import naive_rows
 from tests.inference.gibbs.chains import data_of, draw_chains
+from tests.inference.holding import hold_noise, hold_scales
 from tests.statistics import assert_no_alarm, means_test, named, same_means_test
 
 # ------------------------------------------------------------------------------------ Bayesian ridge
@@ -113,13 +113,14 @@ def users_drawn(
     state = from_sites({k: jnp.asarray(x) for k, x in sites.items()}, spec, ModelData(layout, y, omega))
     r = y - sweep_module.linear_predictor(spec.predictor, layout, state.w0, state.theta)
 
+    hold_scales(monkeypatch)
+
     def users(noise: jax.Array) -> jax.Array:
-        draw = lambda p, t, *prior_and_noise: normal.draw(p, t, *prior_and_noise[:2], noise[:, None] + 0 * t)  # noqa: E731
-        monkeypatch.setattr(units, "draw", draw)
-        theta, _ = sweep_module.sweep_units(
+        hold_noise(monkeypatch, lambda like: noise[:, None] + 0 * like)
+        swept = sweep_module.sweep_units(
             jax.random.key(0), state, spec, layout, omega, r, spec.predictor.rank
         )
-        return theta[0]
+        return jnp.concatenate(swept.theta, axis=1)[:, layout.place][:, : len(layout.units[0].features)]
 
     K = spec.predictor.width
     return np.asarray(jax.jit(jax.vmap(users))(jnp.concatenate([jnp.zeros((1, K)), jnp.eye(K)])))
@@ -153,7 +154,7 @@ def disguised(kind: str) -> tuple[Design, Layout]:
 
 @pytest.mark.parametrize("factor_block", [1, 2])
 def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same sweep of the units, noises being constant, in float64."""
+    """The same sweep of the units, of conditional means, in float64."""
     rng = np.random.default_rng(2)
     w0, w, v = designs.random_parameters(rng, 8, 2)
     sites = {"w0": w0, "w": w, "v": v, "alpha": 1.7}
@@ -161,7 +162,8 @@ def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: py
         sites |= {f"lambda_{x}": rng.uniform(0.5, 2, shape), f"mu_{x}": rng.normal(size=shape)}
     y = rng.normal(size=RATINGS)
     spec = ModelSpec(predictor=FM(2))
-    monkeypatch.setattr(units, "draw", lambda *args: normal.draw(*args[:-1], jnp.full_like(args[-1], 0.3)))
+    hold_noise(monkeypatch, jnp.zeros_like)  # parameters are eliminated in other orders
+    hold_scales(monkeypatch)
     results = {}
     with jax.enable_x64():
         for kind in DISGUISES:
@@ -180,7 +182,7 @@ def test_disguises_have_the_same_conditionals(factor_block: int, monkeypatch: py
                 )
 
             r = z - sweep_module.linear_predictor(spec.predictor, layout, state.w0, state.theta)
-            theta, r = jax.jit(run)(r)
+            theta, _, r = jax.jit(run)(r)
             results[kind] = np.concatenate(theta, axis=1)[:, layout.place], np.asarray(r)[:RATINGS]
     for kind in ("table", "rows"):
         for ours, theirs in zip(results[kind], results["field"], strict=True):

@@ -21,7 +21,8 @@ from bayesfm.design import Block, Design
 from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, RowsUnit, TableUnit, Unit
-from bayesfm.inference.conjugate import normal, units
+from bayesfm.inference.conjugate import elimination, normal, units
+from bayesfm.inference.conjugate.elimination import Ends
 from bayesfm.inference.conjugate.state import ModelData, from_sites, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.likelihoods import Gaussian
@@ -30,6 +31,7 @@ from bayesfm.predictors import FM
 from bayesfm.priors import Intercept, NormalGamma
 from tests import designs
 from tests.implied import random_numbers
+from tests.inference.holding import hold_scales
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
@@ -84,19 +86,30 @@ class Case:
         y, weight = (jnp.pad(jnp.asarray(x), (0, layout.num_padded - len(x))) for x in (self.y, self.weight))
         data = ModelData(layout, y, weight)
 
-        def draw(
-            packed: jax.Array, theta: jax.Array, precision: jax.Array, mean: jax.Array, _: jax.Array
-        ) -> jax.Array:
-            one = (jnp.arange(len(theta)) == noise.coordinate)[:, None] * (
-                jnp.abs(mean[:1] - noise.mean) < 1e-12
+        fields = [unit for unit in layout.units if isinstance(unit, FieldUnit)]
+
+        def noise_of(theta: jax.Array, mean: jax.Array) -> jax.Array:
+            one = (jnp.arange(len(theta)) == noise.coordinate)[:, None] * (jnp.abs(mean - noise.mean) < 1e-12)
+            return one.astype(theta.dtype)
+
+        def draw(packed: jax.Array, theta: jax.Array, *prior: jax.Array) -> jax.Array:
+            return normal.draw(packed, theta, *prior[:2], noise_of(theta, prior[1][:1]))
+
+        def substitute(L: jax.Array, known: Ends, last: jax.Array, like: jax.Array) -> jax.Array:
+            mean = (
+                self.start["mu_w"][fields[0].group][None]
+                if len(fields) == 1
+                else jnp.full_like(like[:1], jnp.inf)
             )
-            return normal.draw(packed, theta, precision, mean, one.astype(theta.dtype))
+            return elimination.substitute(L, known, last, noise_of(like, mean))
 
         def gamma(a: jax.Array) -> jax.Array:
             return a ** (noise.alpha_power if a.ndim == 0 else noise.lambda_power)
 
         with pytest.MonkeyPatch.context() as patch, random_numbers(gamma, noise.normal):
             patch.setattr(units, "draw", draw)
+            patch.setattr(units, "substitute", substitute)
+            hold_scales(patch)
             patch.setattr(sweep_module, "rotate", lambda key, theta, *_: theta)
             for move in ("interweave", "rescale_eta", "invariant_moves"):
                 patch.setattr(sweep_module, move, lambda key, state, *_: state)
@@ -146,7 +159,9 @@ def order_of(unit: Unit) -> list[int]:
 def case_of(kind: str) -> Case:
     design = one_group_per_feature() if kind == "one group per feature" else designs.make(kind)
     y = np.random.default_rng(0).normal(size=design.num_rows)
-    return Case(design, y, np.resize([1.0, 2.0, 0.0, 0.5, 1.0], design.num_rows))
+    case = Case(design, y, np.resize([1.0, 2.0, 0.0, 0.5, 1.0], design.num_rows))
+    assert case.log_density  # made here, not while something is traced that asks for it first
+    return case
 
 
 def one_group_per_feature() -> Design:

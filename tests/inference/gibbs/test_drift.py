@@ -172,7 +172,7 @@ def test_the_residual_after_the_units(max_fields: int) -> None:
         args = (quick(jax.random.key(2)), state, spec, data.layout, data.weight, data.y - eta, RANK)
         return sweep_module.sweep_units(*args)
 
-    theta, r = units(state)
+    theta, _, r = units(state)
     before, after = on_host(state, data), on_host(state._replace(theta=theta), data)
     error = np.asarray(r, np.float64)[: len(rows.y)] - (rows.y - rows.eta(after))
     largest = {name: np.maximum(np.abs(before[name]), np.abs(after[name])) for name in after}

@@ -14,6 +14,9 @@ CASES = {
     "two fields, joint": {"kind": "fields", "rank": 3, "factor_block": 3, "mu0_v": 0.0},
     "two fields, overlapping blocks": {"kind": "fields", "rank": 3, "factor_block": 2, "weighted": True},
     "two fields, factor by factor, many tiles": {"kind": "fields", "rank": 3, "factor_block": 1, "tile": 8},
+    "three fields": {"kind": "three fields", "rank": 2, "factor_block": 2, "mu0_v": 0.0},
+    # A group of w and v has its features in two units.
+    "one group of two fields": {"kind": "one group", "rank": 2, "factor_block": 2, "mu0_v": 0.0},
     "relation block, joint": {"kind": "table", "rank": 3, "factor_block": 3},
     "relation block, overlapping blocks": {"kind": "table", "rank": 3, "factor_block": 2, "weighted": True},
     "relation block, factor by factor": {"kind": "table", "rank": 3, "factor_block": 1},
@@ -25,6 +28,14 @@ WITH_KERNELS = {
     f"kernels, {name}": {**case, "native": True} for name, case in CASES.items() if "tile" not in case
 } | {
     "kernels, two fields, factor by factor": {"kind": "fields", "rank": 3, "factor_block": 1, "native": True},
+    # Features with two to ten rows, and systems of ten parameters: by their rows, and by sums over them.
+    "kernels, three fields, higher rank": {
+        "kind": "three fields",
+        "rank": 9,
+        "factor_block": 9,
+        "weighted": True,
+        "native": True,
+    },
     # Fewer rows than parameters in a column.
     "kernels, rows, higher rank": {
         "kind": "rows",
@@ -39,6 +50,8 @@ if native.available():
 QUICK = {
     "relation block, joint",
     "kernels, two fields, joint",
+    "one group of two fields",
+    "kernels, three fields, higher rank",
     "kernels, relation block, overlapping blocks",
     "kernels, rows, higher rank",
 }

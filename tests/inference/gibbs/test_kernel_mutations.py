@@ -66,11 +66,18 @@ MUTANTS = {
     "draw: prior mean ignored": Mutant(
         "fields",
         "lanes.h",
-        "prior_[i][l] = precision[group[j]] * mean[group[j]];",
-        "prior_[i][l] = T(0) * mean[group[j]];",
+        "prior_[i] = splat<T>(precision[group[0]] * mean[group[0]]);",
+        "prior_[i] = V<T>{};",
     ),
     "draw: own contribution not put back": Mutant(
-        "fields", "lanes.h", "sum += A_[i >= j ? at(i, j) : at(j, i)] * old_[j];", ""
+        "fields", "field.cc", "sum += entry(i, j) * turned_[j];", ""
+    ),
+    "field: w and the last factor as if independent": Mutant(
+        "fields", "field.cc", "corner[1] = left(k, k - 1);", "corner[1] = V<T>{};"
+    ),
+    "field: one normal for w and the last factor": Mutant("fields", "lanes.h", "noise_[f + 1]", "noise_[0]"),
+    "field, few rows: the last factor forgotten": Mutant(
+        "three fields", "few_rows.h", "t[p] += h(p, f + 1) * v_f;", "t[p] += T(0) * v_f;", rank=9
     ),
     "draw: variance for standard deviation": Mutant(
         "fields", "solve.h", "S s = b[j] + noise[j];", "S s = b[j] + noise[j] * A[at(j, j)];"

@@ -5,7 +5,7 @@ Beside the loops of ``test_units.py``, which hold each of the two against float6
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,15 @@ from bayesfm.design import Design
 from bayesfm.design import layout as layout_module
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout
-from bayesfm.inference.conjugate import normal, units
 from tests import designs
 from tests.design import strategies
 from tests.inference.gibbs.test_units import Case, case_of, order_of, swept
+from tests.inference.holding import hold_noise, hold_scales
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
+
+MAX_FIELDS = 4
+"""So that there are fields among the plain rows, too; that of ``case_of``."""
 
 FLOAT32 = 1e3 * np.finfo(np.float32).eps
 """Of the largest number: rounding times the condition of P, which the priors keep below 1e3."""
@@ -39,24 +42,9 @@ def noise_of(theta: jax.Array) -> jax.Array:
 def the_same_noise() -> Iterator[None]:
     """In the place where every update has its normals."""
     with pytest.MonkeyPatch.context() as patch:
-
-        def draw(packed: jax.Array, theta: jax.Array, *args: jax.Array) -> jax.Array:
-            *prior, _ = args
-            return normal.draw(packed, theta, *prior, noise_of(theta))
-
-        patch.setattr(units, "draw", draw)
-        for name, place in (("update_field", 7), ("update_table", 8), ("update_columns", 10)):
-            patch.setattr(native, name, with_noise(getattr(native, name), place))
+        hold_noise(patch, noise_of)
+        hold_scales(patch, last=1)
         yield
-
-
-def with_noise[T](update: Callable[..., T], place: int) -> Callable[..., T]:
-    """A kernel whose argument ``place``, the normals, is made from the next one, theta."""
-
-    def patched(*args: jax.Array) -> T:
-        return update(*args[:place], noise_of(args[place + 1]), *args[place + 1 :])
-
-    return patched
 
 
 def runs_of(layout: Layout) -> dict[int, int]:
@@ -80,12 +68,12 @@ def in_the_order_of(kernels: Layout, design: Design) -> Layout:
             return plain_steps(X, num_rows, room)
 
     plain_steps = layout_module._steps
-    for unit in build_layout(design, dtype=np.float64).units:
+    for unit in build_layout(design, max_fields=MAX_FIELDS, dtype=np.float64).units:
         if not isinstance(unit, FieldUnit):
             colours.append(np.array([runs[j] for j in unit.features.tolist()], np.int32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout_module, "_steps", steps)
-        layout = build_layout(design, dtype=np.float64)
+        layout = build_layout(design, max_fields=MAX_FIELDS, dtype=np.float64)
     for unit in layout.units:
         if not isinstance(unit, FieldUnit):
             assert np.all(np.diff([runs[j] for j in order_of(unit)]) >= 0)
@@ -106,7 +94,7 @@ def check(design: Design, rank: int, factor_block: int) -> None:
 
 
 def in_float32(case: Case) -> Case:
-    layout = build_layout(case.design, dtype=np.float32, native=True)
+    layout = build_layout(case.design, max_fields=MAX_FIELDS, dtype=np.float32, native=True)
     sites = {name: np.float32(x) for name, x in case.sites.items()}
     return case._replace(layout=layout, sites=sites, z=np.float32(case.z), omega=np.float32(case.omega))
 

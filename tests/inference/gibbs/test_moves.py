@@ -16,11 +16,16 @@ from bayesfm.inference.conjugate.state import ModelData, ModelState, initial_sta
 from bayesfm.inference.gibbs import moves
 from bayesfm.inference.gibbs.sweep import linear_predictor
 from bayesfm.model import ModelSpec
-from bayesfm.priors import Horseshoe, MultiplicativeGamma
+from bayesfm.priors import Horseshoe, Hyper, MultiplicativeGamma, NormalGamma
 from tests.inference.gibbs import joint
 from tests.statistics import alarms, assert_no_alarm
 
-MOVES: dict[str, Callable] = {"shift_w": moves.shift_w, "shift_v": moves.shift_v, "rescale": moves.rescale}
+MOVES: dict[str, Callable] = {
+    "shift_w": moves.shift_w,
+    "shift_v": moves.shift_v,
+    "rescale": moves.rescale,
+    "shift_pairs": moves.shift_pairs,
+}
 
 
 def problem(kind: str = "fields") -> joint.Problem:
@@ -43,7 +48,7 @@ def distance(a: ModelState, b: ModelState) -> float:
 
 @pytest.mark.parametrize("name", MOVES)
 def test_eta_stays_and_parameters_move(name: str) -> None:
-    spec, _, _, data, _ = problem()
+    spec, _, _, data, _ = problem("three fields" if name == "shift_pairs" else "fields")
     state = joint_state(spec, data)
     moved = MOVES[name](jax.random.key(1), state, spec, data.layout)
     n = data.layout.num_rows
@@ -69,6 +74,7 @@ def joint_state(spec: ModelSpec, data: ModelData) -> ModelState:
         ("shift_v", "fields"),
         ("shift_v", "table"),
         ("rescale", "fields"),
+        ("shift_pairs", "three fields"),
     ],
 )
 def test_a_move_leaves_the_joint_distribution(name: str, kind: str) -> None:
@@ -115,6 +121,18 @@ def _jacobian_forgotten(key: jax.Array, state: ModelState, spec: ModelSpec, layo
 @pytest.mark.parametrize("bug", [_mean_left_behind, _w_not_paid, _jacobian_forgotten])
 def test_planted_bugs_are_caught(bug: Callable) -> None:
     assert alarms(joint.p_values(problem(), 10_000, 5, transition=transition(bug)))
+
+
+def test_a_mean_of_w_that_does_not_follow_its_pair_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One move after the other is then not the move by the sum: scales of small fields grow without end."""
+    moved = NormalGamma.moved
+
+    def without_mu_v(self: NormalGamma, hyper: Hyper, g: int, delta: jax.Array) -> Hyper:
+        return moved(self, hyper, g, jnp.abs(delta) if jnp.ndim(delta) == 0 else delta)
+
+    monkeypatch.setattr(NormalGamma, "moved", without_mu_v)
+    three = problem("three fields")
+    assert alarms(joint.p_values(three, 10_000, 5, transition=transition(moves.shift_pairs)))
 
 
 def test_rescaling_is_left_out_where_its_density_would_be_another() -> None:

@@ -12,8 +12,8 @@ import pytest
 from jax import lax
 
 from bayesfm.design import layout as layout_module
+from bayesfm.inference.conjugate import collapsed, units
 from bayesfm.inference.conjugate import sweep_units as visits
-from bayesfm.inference.conjugate import units
 from bayesfm.inference.conjugate.state import ModelState
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.likelihoods import Gaussian
@@ -159,28 +159,34 @@ def prior_mean_ignored(patch: pytest.MonkeyPatch, now: Together, either: Choice)
         prior = prior_of_unit(*args)
         return prior._replace(mean=either(jnp.zeros_like(prior.mean), prior.mean))
 
+    of_one = collapsed.precision_and_mean
+
+    def of_one_changed(*args: Any) -> Any:
+        precision, mean = of_one(*args)
+        return precision, either(jnp.zeros_like(mean), mean)
+
     patch.setattr(visits, "prior_of_unit", changed)
+    patch.setattr(collapsed, "precision_and_mean", of_one_changed)
 
 
 def variance_for_sd(patch: pytest.MonkeyPatch, now: Together, either: Choice) -> None:
-    draw = units.draw
+    substitute = units.substitute
 
-    def changed(packed: Any, theta: Any, precision: Any, mean: Any, noise: Any) -> jax.Array:
-        centre = draw(packed, theta, precision, mean, jnp.zeros_like(noise))
-        right = draw(packed, theta, precision, mean, noise)
-        return either(centre + (right - centre) / jnp.sqrt(precision[:1] + packed[:, 0]), right)
+    def changed(L: Any, ends: Any, last: Any, noise: Any) -> jax.Array:
+        centre, right = substitute(L, ends, last, jnp.zeros_like(noise)), substitute(L, ends, last, noise)
+        return either(centre + (right - centre) / jnp.sqrt(ends.P), right)
 
-    patch.setattr(units, "draw", changed)
+    patch.setattr(units, "substitute", changed)
 
 
 def own_contribution_not_put_back(patch: pytest.MonkeyPatch, now: Together, either: Choice) -> None:
     """b without sum omega h h' theta: the residual is taken for z - c."""
-    draw = units.draw
+    eliminate = units.eliminate
 
-    def changed(packed: Any, theta: Any, *rest: Any) -> jax.Array:
-        return draw(packed, either(jnp.zeros_like(theta), theta), *rest)
+    def changed(packed: Any, theta: Any, *rest: Any) -> Any:
+        return eliminate(packed, either(jnp.zeros_like(theta), theta), *rest)
 
-    patch.setattr(units, "draw", changed)
+    patch.setattr(units, "eliminate", changed)
 
 
 def residual_not_moved_by_theta(patch: pytest.MonkeyPatch, now: Together, either: Choice) -> None:

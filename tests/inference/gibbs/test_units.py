@@ -13,18 +13,23 @@ from bayesfm import native
 from bayesfm.design import Design
 from bayesfm.design.layout import build_layout
 from bayesfm.design.units import FieldUnit, Layout, Unit
-from bayesfm.inference.conjugate import normal, units
+from bayesfm.inference.conjugate import elimination, normal
+from bayesfm.inference.conjugate.blocks import FactorBlocks
 from bayesfm.inference.conjugate.state import ModelData, ModelState, from_sites, initial_state, to_sites
 from bayesfm.inference.gibbs import sweep as sweep_module
 from bayesfm.model import ModelSpec
 from bayesfm.predictors import FM
 from tests import designs, reference
 from tests.design.strategies import naive_rows
+from tests.inference.holding import elimination_order, hold_noise, hold_scales, root_in
 from tests.keys import quick
 
 NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="built without a C++ compiler")
 ON_KERNELS = (NEEDS_KERNELS, pytest.mark.on_kernels)
 """The other cases of a test run on XLA: nothing in them for the sanitizers."""
+
+LAST = 1
+"""Factor of every block that is eliminated last."""
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
 """Small arrays: compiling is the cost."""
@@ -96,13 +101,8 @@ def state_of(case: Case) -> ModelState:
 
 def fixed_noise(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     """Draws with the same noise everywhere; 0 gives conditional means (a sweep of coordinate ascent)."""
-
-    def draw(packed: jax.Array, theta: jax.Array, *args: jax.Array) -> jax.Array:
-        *prior, noise = args
-        return normal.draw(packed, theta, *prior, jnp.full_like(noise, value))
-
-    monkeypatch.setattr(units, "draw", draw)
-    monkeypatch.setattr(native, "standard_normal", lambda key, shape, dtype: jnp.full(shape, value, dtype))
+    hold_noise(monkeypatch, lambda like: jnp.full_like(like, value))
+    hold_scales(monkeypatch, LAST)
 
 
 def swept(case: Case, factor_block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +115,7 @@ def swept(case: Case, factor_block: int) -> tuple[np.ndarray, np.ndarray]:
 
         def run(layout: Layout, omega: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
             eta = sweep_module.linear_predictor(case.spec.predictor, layout, state.w0, state.theta)
-            theta, r = sweep_module.sweep_units(
+            theta, _, r = sweep_module.sweep_units(
                 jax.random.key(0), state, case.spec, layout, omega, z - eta, factor_block
             )
             return jnp.concatenate(theta, axis=1)[:, layout.place], r
@@ -141,8 +141,8 @@ def naively_swept(case: Case, factor_block: int, noise: float) -> tuple[np.ndarr
         for own in reference.factor_blocks(case.spec.predictor.rank, factor_block):
             for j in order_of(unit):
                 P, b = reference.conditional(X, case.z, case.omega, w0, theta, precision, mean, j, own)
-                root = np.linalg.cholesky(P)
-                theta[own, j] = np.linalg.solve(P, b) + np.linalg.solve(root.T, np.full(len(own), noise))
+                order = elimination_order(own, LAST) if isinstance(unit, FieldUnit) else range(len(own))
+                theta[own, j] = np.linalg.solve(P, b) + root_in(order, P, np.full(len(own), noise))
     return theta, case.z - reference.eta(X, w0, theta[0], theta[1:].T)
 
 
@@ -177,16 +177,19 @@ def test_updates_are_the_loop_over_features(
 
 
 @NEEDS_KERNELS
-@pytest.mark.parametrize("kind", ["two fields", "field with gaps"])
+@pytest.mark.parametrize("kind", ["two fields", "field with gaps", "many fields"])
 def test_compiled_kernels_draw_what_xla_draws(kind: str) -> None:
-    """Fields get the same normals either way. (Other features are drawn in another order.)"""
-    by_xla, by_kernels = (swept(make_case(kind, 3, native=use_native), 2) for use_native in (False, True))
+    """Fields get the same normals and hyperparameters either way. (Other features are drawn in another order.)"""
+    by_xla, by_kernels = (
+        swept(make_case(kind, 3, max_fields=8, native=use_native), 2) for use_native in (False, True)
+    )
     for got, expected in zip(by_kernels, by_xla, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_updates_by_lapack_and_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normal, "UNROLLED", 0)
+    monkeypatch.setattr(elimination, "UNROLLED", 0)
     monkeypatch.setattr(normal, "BATCH", 2)
     fixed_noise(monkeypatch, 0.0)
     case = make_case("relation block", 2)
@@ -212,7 +215,7 @@ def test_linear_predictor_is_the_double_loop(kind: str, tile: int, use_native: b
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_factor_blocks_cover_all_factors(size: int) -> None:
-    blocks = units.FactorBlocks(5, size)
+    blocks = FactorBlocks(5, size)
     x = jnp.arange(6.0)[:, None] * jnp.ones(2)
     expected = reference.factor_blocks(5, size)
     assert blocks.number == len(expected)
