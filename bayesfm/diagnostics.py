@@ -79,7 +79,9 @@ def identified(tree: xr.DataTree) -> xr.Dataset:
     posterior, stats = tree["posterior"].dataset, tree["sample_stats"].dataset
     spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]))
     found = quantities(spec, [str(name) for name in (*posterior, *stats)])
-    return xr.Dataset({q.name: _labelled(q, (stats if q.source == "lp" else posterior)[q.source]) for q in found})
+    return xr.Dataset(
+        {q.name: _labelled(q, (stats if q.source == "lp" else posterior)[q.source]) for q in found}
+    )
 
 
 def _labelled(quantity: Quantity, x: xr.DataArray) -> xr.DataArray:
@@ -290,7 +292,11 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     use = np.flatnonzero(finite & moving)
     if not len(use):
         return found
-    names, r, size = [names[i] for i in use], judged.rhat[use], {"bulk": judged.bulk[use], "tail": judged.tail[use]}
+    names, r, size = (
+        [names[i] for i in use],
+        judged.rhat[use],
+        {"bulk": judged.bulk[use], "tail": judged.tail[use]},
+    )
     found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", levers[0])
     # Chains that disagree have a small effective sample size for that reason: it must not excuse them.
     expected = _chance_rhat(size["bulk"], judged.num_chains, len(names))

@@ -49,7 +49,11 @@ class Quantity:
     @property
     def kept_dims(self) -> tuple[str, ...]:
         """Dimensions that are left, behind (chain, draw)."""
-        return self.dims if self.average is None else tuple(d for d in self.dims if d not in ("factor", OTHER_FACTOR))
+        return (
+            self.dims
+            if self.average is None
+            else tuple(d for d in self.dims if d not in ("factor", OTHER_FACTOR))
+        )
 
     def places(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Where to look along dimensions of these sizes, evenly spaced, if not everywhere."""
