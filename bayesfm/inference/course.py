@@ -6,6 +6,7 @@ a resumption leave no trace; only a limit in seconds ends a run by the clock.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ def draws_per_kept(draws: int, capacity: int) -> int:
     >>> [draws_per_kept(draws, 100) for draws in (0, 100, 101, 200, 201, 1600)]
     [1, 1, 2, 2, 4, 16]
     """
-    return 1 << max(0, (-(-draws // capacity) - 1).bit_length())
+    return 1 << max(0, -(-draws // capacity) - 1).bit_length()
 
 
 @dataclass
@@ -205,7 +206,7 @@ class Course:
         return limit is not None and self.kept >= MIN_DRAWS and time.perf_counter() - self.began > limit
 
     def _look_at(self, j: int, per_doubling: int) -> int:
-        return int(np.ceil(max(self.options.num_warmup, FIRST_LOOK) * 2.0 ** (j / per_doubling)))
+        return math.ceil(max(self.options.num_warmup, FIRST_LOOK) * 2.0 ** (j / per_doubling))
 
     def _next_look(self) -> int:
         """The first number of sweeps after those that are done at which it is time for a look."""
