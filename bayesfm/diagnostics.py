@@ -42,8 +42,12 @@ FALSE_ALARMS = 0.01
 """Chance that any R-hat is larger than what is called chance."""
 MAX_PARETO_K = 0.7
 """Vehtari et al. (2024), section 3."""
-LEVERS = {limit: (limit, limit) for limit in ("max_sweeps", "max_seconds")}
-"""What to raise after a run that ended at a limit."""
+REMEDIES = {
+    "max_sweeps": ("raise max_sweeps",) * 2,
+    "max_seconds": ("raise max_seconds",) * 2,
+    "callback": ("let the callback stop it later",) * 2,
+}
+"""Of R-hat and of effective sample sizes, after a run that was to find out for itself when it is done."""
 MIN_WEIGHTS = 25
 """The generalized Pareto distribution is fitted to a fifth of them, five at least."""
 
@@ -277,9 +281,10 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     info = json.loads(tree.attrs["inference"])
     data = identified(tree)
     draws = data.sizes["draw"]
-    levers = LEVERS.get(info.get("stopped_by"), ("num_samples or num_warmup", "num_samples or thin"))
     if draws < MIN_DRAWS:
-        return [f"{draws} draws per chain are too few to judge convergence: raise {levers[0].split()[0]}."]
+        return [f"{draws} draws per chain are too few to judge convergence: raise num_samples."]
+    fixed = ("raise num_samples or num_warmup", "raise num_samples or thin")
+    longer, denser = REMEDIES.get(info.get("stopped_by"), fixed)
     names, values = labelled_draws(data)
     judged = judge(values)
     wanted = wanted_ess(data.sizes["chain"], info.get("target_ess", 0))
@@ -297,7 +302,7 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
         judged.rhat[use],
         {"bulk": judged.bulk[use], "tail": judged.tail[use]},
     )
-    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", levers[0])
+    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", longer)
     # Chains that disagree have a small effective sample size for that reason: it must not excuse them.
     expected = _chance_rhat(size["bulk"], judged.num_chains, len(names))
     chance = np.where(size["bulk"] < wanted, MAX_RHAT, expected)
@@ -306,7 +311,7 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     each = "as target_ess" if wanted > wanted_ess(data.sizes["chain"]) else f"{MIN_ESS_PER_CHAIN} per chain"
     for kind, x in size.items():
         what = f"{kind} effective sample size below {wanted:g} ({each})"
-        found += _finding(names, x, x < wanted, what, np.argmin, ".0f", levers[1])
+        found += _finding(names, x, x < wanted, what, np.argmin, ".0f", denser)
     return found
 
 
@@ -324,14 +329,14 @@ def _chance_rhat(ess: np.ndarray, chains: int, count: int) -> np.ndarray:
 
 
 def _finding(
-    names: list[str], values: np.ndarray, bad: np.ndarray, what: str, worst: Any, digits: str, lever: str
+    names: list[str], values: np.ndarray, bad: np.ndarray, what: str, worst: Any, digits: str, remedy: str
 ) -> list[str]:
     if not np.any(bad):
         return []
     i = int(worst(values))
     return [
         f"{np.sum(bad)} of {len(names)} identified quantities have {what}, worst {names[i]} with {values[i]:{digits}}: "
-        f"raise {lever}."
+        f"{remedy}."
     ]
 
 

@@ -1,4 +1,4 @@
-"""Runs that find out for themselves when they are done: nothing but key, model, data and options shows in them either."""
+"""Runs that find out for themselves when they are done: key, model, data and options are all that shows in them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from bayesfm.diagnostics import check_convergence, identified, labelled_draws
 from bayesfm.inference import chains, course
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.checkpoint import FolderStore
+from bayesfm.inference.convergence import judge
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.run import gibbs_kernel
+from bayesfm.inference.nuts import run as nuts_run
 from bayesfm.inference.nuts.run import DivergenceWarning, nuts
 from bayesfm.model import default_spec
 from bayesfm.posterior import to_datatree
@@ -63,22 +65,23 @@ def test_what_the_others_are_compared_with(reference: Draws) -> None:
     assert reference.num_draws == reference.info["num_samples"]
 
 
-def test_draws_are_those_after_the_warmup(reference: Draws) -> None:
-    """Sweep by sweep those of a run of fixed length: every thin-th after the warm-up."""
-    warmup, thin, kept = (reference.info[name] for name in ("num_warmup", "thin", "num_samples"))
-    fixed = run(ChainOptions(num_warmup=warmup, num_samples=kept, thin=thin, progress=False))
-    for name, x in fixed.sites.items():
-        np.testing.assert_array_equal(reference.sites[name], x, err_msg=name)
-    np.testing.assert_array_equal(reference.stats["lp"], fixed.stats["lp"])
+@pytest.fixture(scope="module")
+def every(reference: Draws) -> Draws:
+    """A run of fixed length that keeps all draws after the warm-up of the reference."""
+    warmup, sweeps = reference.info["num_warmup"], reference.info["num_sweeps"]
+    return run(ChainOptions(num_warmup=warmup, num_samples=sweeps - warmup, progress=False))
 
 
-def test_streams_weigh_draws_by_their_time(reference: Draws) -> None:
+def test_draws_are_those_after_the_warmup(reference: Draws, every: Draws) -> None:
+    thin = reference.info["thin"]
+    for name, x in {**every.sites, **every.stats}.items():
+        ours = {**reference.sites, **reference.stats}[name]
+        np.testing.assert_array_equal(ours, x[:, thin - 1 :: thin], err_msg=name)
+
+
+def test_streams_weigh_draws_by_their_time(reference: Draws, every: Draws) -> None:
     """Every draw for the sweeps that it stands for, those included that were dropped later."""
     warmup, sweeps = reference.info["num_warmup"], reference.info["num_sweeps"]
-    every = run(
-        ChainOptions(num_warmup=warmup, num_samples=sweeps - warmup, progress=False),
-        streams={},
-    )
     eta, noise = every.sites["eta"], 1 / every.sites["alpha"]
     stands_for = np.zeros(sweeps - warmup)
     for draw in range(1, sweeps - warmup + 1):
@@ -95,7 +98,7 @@ def test_streams_weigh_draws_by_their_time(reference: Draws) -> None:
     np.testing.assert_allclose(stream.noise_variance[:, 0], noise @ share, rtol=rounding)
 
 
-@pytest.mark.parametrize("draws", [3, 64])
+@pytest.mark.parametrize("draws", [3, pytest.param(64, marks=pytest.mark.slow)])
 def test_size_of_pieces_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch, reference: Draws, draws: int
 ) -> None:
@@ -107,8 +110,14 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-@pytest.mark.parametrize("stop", [3, 60, 160, 450, 890])
+@pytest.mark.parametrize(
+    ("stop", "on_disk"),
+    [
+        *[(60, False), (160, False), (450, True), (890, False)],
+        *[pytest.param(stop, True, marks=pytest.mark.slow) for stop in (3, 60, 160, 890)],
+        *[pytest.param(stop, False, marks=pytest.mark.slow) for stop in (3, 450)],
+    ],
+)
 def test_interrupted_run_goes_on_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Draws, stop: int, on_disk: bool
 ) -> None:
@@ -159,15 +168,17 @@ def test_a_crash_between_two_writes_loses_nothing(
 def test_other_settings_are_another_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     short = replace(AUTO, max_sweeps=120, checkpoint=folder)
-    run(short)
+    whole(short)
     for other in ({"target_ess": 299}, {"max_sweeps": 121}, {"max_draws": 400}, {"num_samples": 100}):
-        plain: dict[str, Any] = {"max_sweeps": 20_000, "max_draws": None, "target_ess": 400} if "num_samples" in other else {}
+        plain: dict[str, Any] = (
+            {"max_sweeps": 20_000, "max_draws": None, "target_ess": 400} if "num_samples" in other else {}
+        )
         with pytest.raises(ValueError, match="other data, model, options"):
-            run(replace(short, resume=True, **{**plain, **other}))
-    run(replace(short, resume=True, max_seconds=100.0))
+            whole(replace(short, resume=True, **{**plain, **other}))
+    whole(replace(short, resume=True, max_seconds=100.0))
 
 
-@pytest.mark.parametrize("num_chains", [1, 2, 3])
+@pytest.mark.parametrize("num_chains", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_done_is_what_the_diagnostics_call_done(num_chains: int) -> None:
     """The same numbers of the same draws, bit for bit; and draws one look earlier were not enough."""
     design, y = ratings()
@@ -176,8 +187,6 @@ def test_done_is_what_the_diagnostics_call_done(num_chains: int) -> None:
     assert draws.info["stopped_by"] == "target"
     tree = to_datatree(draws, default_spec(y, 2), design, y)
     assert check_convergence(tree) == []
-    from bayesfm.inference.convergence import judge
-
     ours = judge(labelled_draws(identified(tree))[1])
     assert np.array_equal(seen[-1].rhat, ours.rhat)
     assert np.array_equal(seen[-1].bulk, ours.bulk)
@@ -200,8 +209,8 @@ def test_what_is_missing_is_said(reference: Draws) -> None:
 
 
 def test_callback_stops_and_keeps_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_pieces(monkeypatch, 10)
-    draws = run(replace(AUTO, callback=lambda progress: progress.sweep >= 30))
+    small_pieces(monkeypatch, 40)
+    draws = whole(replace(AUTO, callback=lambda progress: progress.sweep >= 30))
     assert draws.info["stopped_by"] == "callback"
     assert draws.num_draws == draws.info["num_sweeps"] - 5 > 0
 
@@ -220,6 +229,22 @@ def test_somebody_has_to_say_what_is_identified() -> None:
         run_chains(kernel, KEY, AUTO)
 
 
+def test_nuts_says_that_its_warmup_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    design, y = ratings()
+    said: dict[str, Any] = {}
+
+    def no_chains(*args: Any, **kwargs: Any) -> None:
+        said.update(kwargs)
+        raise Interrupted
+
+    monkeypatch.setattr(nuts_run, "run_chains", no_chains)
+    with pytest.raises(Interrupted):
+        nuts(KEY, default_spec(y, 0), design, y, options=AUTO)
+    assert said["restarts"] is False
+    assert said["law"].centre == pytest.approx(y.mean())
+
+
+@pytest.mark.slow
 def test_nuts_adapts_in_a_warmup_of_fixed_length() -> None:
     """It looks at its draws as well, but none of them becomes warm-up: chains far from agreeing go on."""
     design, y = ratings()

@@ -11,7 +11,7 @@ from bayesfm.inference.convergence import MIN_DRAWS, ess, judge, rhat, wanted_es
 
 
 def walks(chains: int, draws: int, rho: float, seed: int = 0) -> np.ndarray:
-    """Quantities of every kind: smooth, rounded (ties), of two values, one chain elsewhere, constant, and antithetic."""
+    """Quantities of all kinds: smooth, rounded (ties), of two values, one chain elsewhere, constant, antithetic."""
     x = np.random.default_rng(seed).normal(size=(chains, draws, 8))
     for t in range(1, draws):
         x[:, t] += rho * x[:, t - 1]

@@ -113,6 +113,7 @@ def test_warmup_is_as_long_as_the_chains_are_on_their_way() -> None:
 @pytest.mark.parametrize("chain", [mixing, drifting_until(350), drifting_for_ever])
 @pytest.mark.parametrize("options", [{}, {"thin": 3}, {"num_warmup": 0}, {"num_warmup": 33, "thin": 7}])
 def test_pieces_leave_no_trace(chain: Any, options: dict[str, Any]) -> None:
+    options = {**options, "max_sweeps": 2000}
     whole = new_course(**options)
     kept = run(whole, chain)
     for room, sweeps in ((1, 1), (7, MANY), (MANY, 50)):
