@@ -203,7 +203,7 @@ class Course:
 
     def _late(self) -> bool:
         limit = self.options.max_seconds
-        return limit is not None and self.kept >= MIN_DRAWS and time.perf_counter() - self.began > limit
+        return limit is not None and time.perf_counter() - self.began > limit
 
     def _look_at(self, j: int, per_doubling: int) -> int:
         return math.ceil(max(self.options.num_warmup, FIRST_LOOK) * 2.0 ** (j / per_doubling))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bayesfm.inference.convergence import judge
 from bayesfm.inference.course import Course, Trace, draws_per_kept
 from bayesfm.inference.identified import Identified
 from bayesfm.inference.options import ChainOptions
@@ -41,7 +42,9 @@ def new_course(restarts: bool = True, **options: Any) -> Course:
     return Course(chosen, Trace(Identified(ModelSpec()), chosen.capacity, ("lp",)), restarts)
 
 
-def run(course: Course, chain: Any, room: int = MANY, sweeps: int = MANY) -> list[int]:
+def run(
+    course: Course, chain: Any, room: int = MANY, sweeps: int = MANY, looks: list[int] | None = None
+) -> list[int]:
     """The numbers of the sweeps whose draws are there in the end; the last sweep of a piece is reported."""
     assert course.trace is not None
     kept: list[int] = []
@@ -55,7 +58,11 @@ def run(course: Course, chain: Any, room: int = MANY, sweeps: int = MANY) -> lis
         if not was_warmup:
             kept += at.tolist()
             course.trace.append({"lp": chain(at)}, course.kept - piece.draws)
-        if course.look():
+        last = course.judged
+        anew = course.look()
+        if looks is not None and course.judged is not last:
+            looks.append(course.sweeps)
+        if anew:
             kept = []
         assert len(kept) == course.kept <= course.options.capacity
     return kept
@@ -114,12 +121,32 @@ def test_warmup_is_as_long_as_the_chains_are_on_their_way() -> None:
 @pytest.mark.parametrize("options", [{}, {"thin": 3}, {"num_warmup": 0}, {"num_warmup": 33, "thin": 7}])
 def test_pieces_leave_no_trace(chain: Any, options: dict[str, Any]) -> None:
     options = {**options, "max_sweeps": 2000}
-    whole = new_course(**options)
-    kept = run(whole, chain)
+    whole, looks = new_course(**options), list[int]()
+    kept = run(whole, chain, looks=looks)
     for room, sweeps in ((1, 1), (7, MANY), (MANY, 50)):
         course = new_course(**options)
-        assert run(course, chain, room, sweeps) == kept
+        looks_here: list[int] = []
+        assert run(course, chain, room, sweeps, looks_here) == kept
+        assert looks_here == looks
         assert course.record() == whole.record()
+
+
+def test_looks_are_three_to_a_doubling() -> None:
+    looks: list[int] = []
+    run(new_course(max_sweeps=1000), drifting_for_ever, looks=looks)
+    assert looks == [126, 159, 200, 252, 318, 400, 504, 635, 800, 1000]
+    looks = []
+    run(new_course(max_sweeps=300, num_warmup=0), drifting_for_ever, looks=looks)
+    assert looks == [50, 63, 80, 100, 126, 159, 200, 252, 300]
+
+
+def test_what_is_judged_is_what_is_kept() -> None:
+    course = new_course(max_sweeps=3000)
+    kept = run(course, drifting_for_ever)
+    assert course.per_kept == 8
+    assert course.judged is not None
+    judged = judge(drifting_for_ever(np.array(kept))[..., None])
+    assert (course.judged.rhat, course.judged.bulk, course.judged.tail) == (judged.rhat, judged.bulk, judged.tail)
 
 
 def test_at_the_limit_it_is_over_even_so() -> None:
