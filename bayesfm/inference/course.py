@@ -193,11 +193,11 @@ class Course:
         if self.trace is None:
             return {}
         return {
-            "num_warmup": self.warmup,
-            "num_samples": self.kept,
-            "thin": self.per_kept * self.options.thin,
-            "num_sweeps": self.sweeps,
-            "target_ess": self.options.target_ess,
+            "num_warmup": int(self.warmup),
+            "num_samples": int(self.kept),
+            "thin": int(self.per_kept * self.options.thin),
+            "num_sweeps": int(self.sweeps),
+            "target_ess": float(self.options.target_ess),
             "stopped_by": self.stopped_by,
         }
 

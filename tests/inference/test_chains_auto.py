@@ -215,11 +215,14 @@ def test_callback_stops_and_keeps_the_draws(monkeypatch: pytest.MonkeyPatch) -> 
     assert draws.num_draws == draws.info["num_sweeps"] - 5 > 0
 
 
-def test_second_run_compiles_nothing() -> None:
-    whole()
-    size = chains._ADVANCE["sequential"]._cache_size()
-    whole(replace(AUTO, num_warmup=30, thin=2))
-    assert chains._ADVANCE["sequential"]._cache_size() == size
+def test_beginning_anew_compiles_nothing() -> None:
+    """One program per shape, however often the moments were set to zero in between."""
+    compiled = chains._ADVANCE["sequential"]._cache_size
+    before = compiled()
+    whole(replace(AUTO, max_draws=302))
+    assert compiled() == before + 1
+    whole(replace(AUTO, max_draws=302, num_warmup=30, thin=2))
+    assert compiled() == before + 1
 
 
 def test_somebody_has_to_say_what_is_identified() -> None:
