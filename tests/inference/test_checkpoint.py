@@ -80,6 +80,26 @@ def test_every_other_draw_is_dropped(tmp_path: Path, folder: bool) -> None:
     np.testing.assert_array_equal(store.finish(151)[1]["lp"][:, -2:], numbers[:, [299, 0]])
 
 
+def test_a_crash_while_the_chains_begin_anew(tmp_path: Path) -> None:
+    """The state says that there are no draws, and the groups are still those of many draws."""
+    many = ChainOptions(num_samples="auto", max_draws=400, num_chains=2, checkpoint=tmp_path)
+    sites, stats = piece(0, 2)
+    store = FolderStore(many, SHAPES, "id")
+    store.append(sites, stats, 0)
+    store.halve(2)
+    store.save(jax.tree.leaves(CARRY), sweeps=500, draws=402)
+    store._write_state(jax.tree.leaves(CARRY), 600, 0)
+    again = FolderStore(replace(many, resume=True), SHAPES, "id")
+    assert again.load(CARRY)[1] == 600
+    again.append(sites, stats, 0)
+    again.save(jax.tree.leaves(CARRY), sweeps=602, draws=2)
+    assert {x.name for x in (tmp_path / "draws.zarr").iterdir() if x.is_dir()} == {
+        "posterior",
+        "sample_stats",
+    }
+    np.testing.assert_array_equal(again.finish(2)[0]["w"], sites["w"])
+
+
 def test_a_resumed_store_has_the_carry_and_the_count(tmp_path: Path) -> None:
     fill(FolderStore(options(tmp_path), SHAPES, "id"))
     carry, sweeps = FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(

@@ -146,7 +146,11 @@ def test_what_is_judged_is_what_is_kept() -> None:
     assert course.per_kept == 8
     assert course.judged is not None
     judged = judge(drifting_for_ever(np.array(kept))[..., None])
-    assert (course.judged.rhat, course.judged.bulk, course.judged.tail) == (judged.rhat, judged.bulk, judged.tail)
+    assert (course.judged.rhat, course.judged.bulk, course.judged.tail) == (
+        judged.rhat,
+        judged.bulk,
+        judged.tail,
+    )
 
 
 def test_at_the_limit_it_is_over_even_so() -> None:
