@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesfm._checks import check_finite
-from bayesfm.inference.problem import NUM_PROBES
-from bayesfm.model import ModelSpec, site_dims
-from bayesfm.priors.base import OTHER_FACTOR
+from bayesfm.inference.convergence import MAX_RHAT, MIN_DRAWS, MIN_ESS_PER_CHAIN, judge, wanted_ess
+from bayesfm.inference.identified import Quantity, quantities
+from bayesfm.model import ModelSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +38,18 @@ __all__ = [
     "worst_probe",
 ]
 
-MAX_RHAT = 1.01
-MIN_ESS_PER_CHAIN = 100
-"""Both from Vehtari et al. (2021), section 4."""
 FALSE_ALARMS = 0.01
 """Chance that any R-hat is larger than what is called chance."""
 MAX_PARETO_K = 0.7
 """Vehtari et al. (2024), section 3."""
+REMEDIES = {
+    "max_sweeps": ("raise max_sweeps",) * 2,
+    "max_seconds": ("raise max_seconds",) * 2,
+    "callback": ("let the callback stop it later",) * 2,
+}
+"""Of R-hat and of effective sample sizes, after a run that was to find out for itself when it is done."""
 MIN_WEIGHTS = 25
 """The generalized Pareto distribution is fitted to a fifth of them, five at least."""
-MIN_DRAWS = 8
-"""Per chain, so that a quarter of it has a variance."""
 
 
 class ConvergenceWarning(UserWarning):
@@ -81,32 +82,21 @@ def identified(tree: xr.DataTree) -> xr.Dataset:
 
     posterior, stats = tree["posterior"].dataset, tree["sample_stats"].dataset
     spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]))
-    out = {}
-    for name, dims in site_dims(spec).items():
-        if name in posterior and "factor" in dims and "feature" not in dims:
-            x = posterior[name].astype(float)
-            if OTHER_FACTOR in dims:  # the trace of a matrix is what no rotation changes
-                x = x.where(x["factor"] == x[OTHER_FACTOR]).sum(OTHER_FACTOR)
-            signed = name.startswith("mu_")
-            averaged = np.sqrt((x**2).mean("factor")) if signed else x.mean("factor")
-            out[f"{name}_rms" if signed else f"{name}_mean"] = averaged
-        elif name in posterior and "feature" not in dims:
-            out[name] = _some(posterior[name]) if name in spec.likelihood.dims else posterior[name]
-    if "lp" in stats:
-        out["lp"] = stats["lp"]
-    if "eta" in posterior:
-        out["eta"] = posterior["eta"]
-    return xr.Dataset(out)
+    found = quantities(spec, [str(name) for name in (*posterior, *stats)])
+    return xr.Dataset(
+        {q.name: _labelled(q, (stats if q.source == "lp" else posterior)[q.source]) for q in found}
+    )
 
 
-def _some(x: xr.DataArray) -> xr.DataArray:
-    """All values, or as many as there are probe rows, evenly spaced: there may be a parameter for every user."""
-    places = {
-        d: np.linspace(0, n - 1, NUM_PROBES).round().astype(int)
-        for d, n in x.sizes.items()
-        if d not in ("chain", "draw") and n > NUM_PROBES
-    }
-    return x.isel(places)
+def _labelled(quantity: Quantity, x: xr.DataArray) -> xr.DataArray:
+    """Draws of a quantity with the labels of the site."""
+    import xarray as xr
+
+    x = x.transpose("chain", "draw", *quantity.dims)
+    dims = ("chain", "draw", *quantity.kept_dims)
+    labels = x.coords.to_dataset().isel(quantity.places({d: x.sizes[d] for d in quantity.dims}))
+    kept = {name: c for name, c in labels.coords.items() if set(c.dims) <= set(dims)}
+    return xr.DataArray(quantity.values(np.asarray(x)), dims=dims, coords=kept)
 
 
 def summary(
@@ -274,8 +264,9 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     """What speaks against taking the draws as draws from the posterior; an empty list if nothing does.
 
     Every identified quantity is judged, each probe row by itself, by R-hat and by bulk and tail effective sample
-    size: R-hat up to 1.01 and 100 effective draws per chain are asked for. The largest R-hat of a hundred is above 1.01
-    by chance in a third of all runs of 400 independent draws in 2 chains; where that explains it, the sentence says so.
+    size: R-hat up to 1.01 and 100 effective draws per chain are asked for, or ``target_ess`` of the run if that is
+    more. The largest R-hat of a hundred is above 1.01 by chance in a third of all runs of 400 independent draws in 2
+    chains; where that explains it, the sentence says so.
 
     Parameters
     ----------
@@ -287,37 +278,40 @@ def check_convergence(tree: xr.DataTree) -> list[str]:
     list of str
         One sentence per finding, with the worst quantity and what to do.
     """
-    import xarray as xr
-    from arviz_stats import ess, rhat
-
+    info = json.loads(tree.attrs["inference"])
     data = identified(tree)
-    chains, draws = data.sizes["chain"], data.sizes["draw"]
+    draws = data.sizes["draw"]
     if draws < MIN_DRAWS:
         return [f"{draws} draws per chain are too few to judge convergence: raise num_samples."]
-    names, values = labelled_draws(halved(data))
+    fixed = ("raise num_samples or num_warmup", "raise num_samples or thin")
+    longer, denser = REMEDIES.get(info.get("stopped_by"), fixed)
+    names, values = labelled_draws(data)
+    judged = judge(values)
+    wanted = wanted_ess(data.sizes["chain"], info.get("target_ess", 0))
     found = []
-    moving = np.ptp(values, axis=(0, 1)) > 0
-    finite = np.all(np.isfinite(values), axis=(0, 1))
+    finite, moving = judged.finite, judged.moving
     if not np.all(finite):
         found.append(f"{_list(names, ~finite)} has draws that are not finite.")
     if np.any(finite & ~moving):
         found.append(f"{_list(names, finite & ~moving)} never moved.")
     use = np.flatnonzero(finite & moving)
-    values, names = values[..., use], [names[i] for i in use]
-    if not names:
+    if not len(use):
         return found
-    labelled = xr.DataArray(values, dims=("chain", "draw", "quantity"))
-    wanted = MIN_ESS_PER_CHAIN * chains
-    size = {kind: np.asarray(ess(labelled, method=kind)) for kind in ("bulk", "tail")}
-    r = np.asarray(rhat(labelled))
-    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", "num_warmup")
+    names, r, size = (
+        [names[i] for i in use],
+        judged.rhat[use],
+        {"bulk": judged.bulk[use], "tail": judged.tail[use]},
+    )
+    found += _finding(names, r, r > MAX_RHAT, f"R-hat above {MAX_RHAT}", np.argmax, ".3f", longer)
     # Chains that disagree have a small effective sample size for that reason: it must not excuse them.
-    chance = np.where(size["bulk"] < wanted, MAX_RHAT, _chance_rhat(size["bulk"], len(values), len(names)))
+    expected = _chance_rhat(size["bulk"], judged.num_chains, len(names))
+    chance = np.where(size["bulk"] < wanted, MAX_RHAT, expected)
     if np.any(r > MAX_RHAT) and np.all(r <= np.maximum(chance, MAX_RHAT)):
         found[-1] += " Chains of this effective sample size that agree reach that R-hat by chance."
+    each = "as target_ess" if wanted > wanted_ess(data.sizes["chain"]) else f"{MIN_ESS_PER_CHAIN} per chain"
     for kind, x in size.items():
-        what = f"{kind} effective sample size below {wanted} ({MIN_ESS_PER_CHAIN} per chain)"
-        found += _finding(names, x, x < wanted, what, np.argmin, ".0f", "thin")
+        what = f"{kind} effective sample size below {wanted:g} ({each})"
+        found += _finding(names, x, x < wanted, what, np.argmin, ".0f", denser)
     return found
 
 
@@ -335,14 +329,14 @@ def _chance_rhat(ess: np.ndarray, chains: int, count: int) -> np.ndarray:
 
 
 def _finding(
-    names: list[str], values: np.ndarray, bad: np.ndarray, what: str, worst: Any, digits: str, lever: str
+    names: list[str], values: np.ndarray, bad: np.ndarray, what: str, worst: Any, digits: str, remedy: str
 ) -> list[str]:
     if not np.any(bad):
         return []
     i = int(worst(values))
     return [
         f"{np.sum(bad)} of {len(names)} identified quantities have {what}, worst {names[i]} with {values[i]:{digits}}: "
-        f"raise num_samples or {lever}."
+        f"{remedy}."
     ]
 
 

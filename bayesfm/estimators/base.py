@@ -74,9 +74,13 @@ class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         num_warmup: int = 200,
-        num_samples: int = 500,
+        num_samples: int | str = 500,
         num_chains: int = 2,
         thin: int = 1,
+        target_ess: float = 400,
+        max_sweeps: int = 20_000,
+        max_seconds: float | None = None,
+        max_draws: int | None = None,
         factor_block: int | str = "auto",
         kernels: str = "auto",
         chain_method: str = "auto",
@@ -104,6 +108,10 @@ class FactorizationMachine(PartialFit, Predictions, Files, FeatureNames):
         self.num_samples = num_samples
         self.num_chains = num_chains
         self.thin = thin
+        self.target_ess = target_ess
+        self.max_sweeps = max_sweeps
+        self.max_seconds = max_seconds
+        self.max_draws = max_draws
         self.factor_block = factor_block
         self.kernels = kernels
         self.chain_method = chain_method

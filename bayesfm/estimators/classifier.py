@@ -34,8 +34,9 @@ class FMClassifier(ClassifierMixin, ClassProbabilities):
         Link: logistic (the default; any row weights; softmax for more than two classes), or normal (two classes, row
         weights of 0 and 1 only).
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
-        As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
-        progress, callback, checkpoint, resume, draws_on_disk, warm_start and random_state.
+        As in :class:`FMRegressor`, like num_chains, thin, target_ess, max_sweeps, max_seconds, max_draws, factor_block,
+        kernels, chain_method, keep, predict_rows, progress, callback, checkpoint, resume, draws_on_disk, warm_start and
+        random_state.
 
     Attributes
     ----------

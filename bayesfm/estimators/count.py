@@ -30,8 +30,9 @@ class FMCount(RegressorMixin, FactorizationMachine):
     likelihood : {"negative_binomial", "poisson"} or Likelihood, optional
         Overdispersed counts (the default), or Poisson, for any ``inference`` but "gibbs" and "cavi".
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
-        As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
-        progress, callback, checkpoint, resume, draws_on_disk, warm_start and random_state; ``predict_rows`` are taken
+        As in :class:`FMRegressor`, like num_chains, thin, target_ess, max_sweeps, max_seconds, max_draws, factor_block,
+        kernels, chain_method, keep, predict_rows, progress, callback, checkpoint, resume, draws_on_disk, warm_start and
+        random_state; ``predict_rows`` are taken
         with exposure one.
 
     Examples

@@ -16,6 +16,7 @@ from bayesfm.inference.draws import Draws
 from bayesfm.inference.engines import nuts
 from bayesfm.inference.gibbs.run import gibbs
 from bayesfm.inference.modes import find_map, laplace
+from bayesfm.inference.options import OF_AUTO
 from bayesfm.inference.problem import kept_sites
 from bayesfm.inference.stochastic import Learner, MinibatchOptions
 from bayesfm.inference.stochastic.run import learn
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bayesfm.estimators.base import FactorizationMachine
     from bayesfm.estimators.inputs import Rows
 
-__all__ = ["ENGINES", "POINTS", "STOCHASTIC", "check_engine", "new_learner"]
+__all__ = ["ENGINES", "POINTS", "STOCHASTIC", "check_engine", "independent_draws", "new_learner"]
 
 ASCENT = ("max_iterations", "tolerance", "patience")
 MODE = (*ASCENT, "optimiser", "scales", "scale_iterations", "shrinkage", "start", "validation")
@@ -48,8 +49,18 @@ STOCHASTIC = {"stochastic_map": "point", "svi": "auto"}
 POINTS = ("map", "laplace", "cavi", *STOCHASTIC)
 """Engines that start at one point."""
 
-CHAINS = ("num_warmup", "num_chains", "thin", "chain_method", "checkpoint", "resume", "draws_on_disk")
+CHAINS = (
+    "num_warmup",
+    "num_chains",
+    "thin",
+    "chain_method",
+    "checkpoint",
+    "resume",
+    "draws_on_disk",
+    *OF_AUTO,
+)
 SWEEPS = ("factor_block", "kernels")
+INDEPENDENT_DRAWS = 500
 NOT_FOR: dict[str, tuple[str, ...]] = {
     "gibbs": (),
     "nuts": SWEEPS,
@@ -130,11 +141,16 @@ def _climber(engine: Callable[..., Draws]) -> Callable[..., Draws]:
         of_ascent |= {"progress": options.progress, "callback": options.callback}
         ascent = AscentOptions(**of_ascent)
         if engine is not find_map:
-            settings["num_samples"] = estimator.num_samples
+            settings["num_samples"] = independent_draws(estimator.num_samples)
         settings["validation"] = held_out
         return engine(key, spec, design, y, keep=estimator.keep, options=ascent, **settings)
 
     return run
+
+
+def independent_draws(num_samples: int | str) -> int:
+    """Draws from an approximation: independent, so that there is nothing for "auto" to find out."""
+    return INDEPENDENT_DRAWS if isinstance(num_samples, str) else num_samples
 
 
 STATISTICS_ROWS = 1 << 24
@@ -156,7 +172,7 @@ def _minibatches(
     """An engine of steps; its learner stays with the estimator, to go on."""
     assert not streams
     settings: dict[str, Any] = {**data, **(estimator.engine_options or {}), "validation": None}
-    kept, num_samples = kept_sites(estimator.keep, spec), estimator.num_samples
+    kept, num_samples = kept_sites(estimator.keep, spec), independent_draws(estimator.num_samples)
     point = estimator.inference == "stochastic_map"
     if point:
         num_samples = 1

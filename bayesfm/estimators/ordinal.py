@@ -34,8 +34,9 @@ class FMOrdinal(ClassifierMixin, ClassProbabilities):
     likelihood : {"probit", "logit"} or Likelihood, optional
         Latent noise: normal (the default), or logistic, for any ``inference`` but "gibbs" and "cavi".
     prior_w, prior_v, inference, engine_options, spec, groups, categorical, numeric, num_warmup, num_samples
-        As in :class:`FMRegressor`, like num_chains, thin, factor_block, kernels, chain_method, keep, predict_rows,
-        progress, callback, checkpoint, resume, draws_on_disk, warm_start and random_state.
+        As in :class:`FMRegressor`, like num_chains, thin, target_ess, max_sweeps, max_seconds, max_draws, factor_block,
+        kernels, chain_method, keep, predict_rows, progress, callback, checkpoint, resume, draws_on_disk, warm_start and
+        random_state.
 
     Attributes
     ----------

@@ -64,13 +64,24 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         For a DataFrame X: columns to take as categories (floats, dates), or as numbers (integers, booleans). By
         default floats are numbers; strings, categories, booleans and **integers too** are categories.
     num_warmup : int, default=200
-        Sweeps per chain that are thrown away.
-    num_samples : int, default=500
-        Draws kept per chain.
+        Sweeps per chain that are thrown away; the least, where ``num_samples`` is "auto" (all of them for "nuts").
+    num_samples : int or "auto", default=500
+        Draws kept per chain. "auto" samples until every identified quantity has R-hat up to 1.01 and ``target_ess``
+        effective draws, or until ``max_sweeps`` or ``max_seconds``; the warm-up is as long as it has to be (see
+        :class:`bayesfm.ChainOptions`). ``fit_info_`` says what came of it. Engines without chains draw 500.
     num_chains : int, default=2
         Independent chains.
     thin : int, default=1
         Sweeps per draw.
+    target_ess : float, default=400
+        With ``num_samples="auto"``: effective draws over all chains that are asked for, at least 100 per chain.
+    max_sweeps : int, default=20000
+        With ``num_samples="auto"``: sweeps per chain after which the run ends even so, with a warning.
+    max_seconds : float, optional
+        With ``num_samples="auto"``: time after which it does.
+    max_draws : int, optional
+        With ``num_samples="auto"``: draws kept per chain, at most; of a longer run every second, fourth, ... is kept.
+        By default 1000, or four for every effective draw asked for.
     factor_block : int, "joint" or "auto", default="auto"
         Factors drawn jointly with the weights, at most all: a matter of speed and mixing, not of the model. Of Gibbs
         alone, as ``kernels``.
@@ -116,7 +127,8 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
     streams_ : dict of str to PredictiveMoments
         One per entry of ``predict_rows``.
     fit_info_ : dict
-        Engine, chain method, seconds.
+        Engine, chain method, seconds; with ``num_samples="auto"`` also num_warmup, num_samples, thin, num_sweeps and
+        stopped_by, "target" where the run is done.
     loss_history_ : array
         Of "map", "laplace", "cavi" and the engines of minibatches: minus the log posterior or the evidence lower bound,
         iteration by iteration or epoch by epoch.
@@ -163,9 +175,13 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         num_warmup: int = 200,
-        num_samples: int = 500,
+        num_samples: int | str = 500,
         num_chains: int = 2,
         thin: int = 1,
+        target_ess: float = 400,
+        max_sweeps: int = 20_000,
+        max_seconds: float | None = None,
+        max_draws: int | None = None,
         factor_block: int | str = "auto",
         kernels: str = "auto",
         chain_method: str = "auto",
@@ -194,6 +210,10 @@ class FMRegressor(RegressorMixin, FactorizationMachine):
             num_samples=num_samples,
             num_chains=num_chains,
             thin=thin,
+            target_ess=target_ess,
+            max_sweeps=max_sweeps,
+            max_seconds=max_seconds,
+            max_draws=max_draws,
             factor_block=factor_block,
             kernels=kernels,
             chain_method=chain_method,

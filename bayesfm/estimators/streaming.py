@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from sklearn.utils.metaestimators import available_if
 
 from bayesfm.design import Design, DesignEncoder
-from bayesfm.estimators.engines import STOCHASTIC, new_learner
+from bayesfm.estimators.engines import STOCHASTIC, independent_draws, new_learner
 from bayesfm.estimators.inputs import Rows, check_rows, check_X, seed_key, seen_rows
 from bayesfm.estimators.warm_start import last_point
 from bayesfm.model import ModelSpec
@@ -61,7 +61,7 @@ class PartialFit:
         posterior_: xr.DataTree
         spec_: ModelSpec
         keep: str | Sequence[str]
-        num_samples: int
+        num_samples: int | str
         random_state: Seed
         categorical: Sequence[str] | None
         numeric: Sequence[str] | None
@@ -193,7 +193,8 @@ class PartialFit:
         """The posterior of what was learned, with the rows that came last."""
         stream = self._stream
         learner, last = stream.learner, stream.last
-        draws = learner.draws(stream.key, last.design, num_samples=self.num_samples, keep=self.keep)
+        count = independent_draws(self.num_samples)
+        draws = learner.draws(stream.key, last.design, num_samples=count, keep=self.keep)
         self._remember(draws, stream.spec, last.design, last.y, last.weight, last.row_data, stream.encoder)
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,86 +16,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from bayesfm._checks import check_choice, check_count
 from bayesfm.inference.checkpoint import DrawStore, fingerprint, open_store
+from bayesfm.inference.convergence import Judgement
+from bayesfm.inference.course import Course, Trace
 from bayesfm.inference.draws import StreamedMoments
+from bayesfm.inference.identified import Identified
 from bayesfm.inference.kernel import Kernel, State
+from bayesfm.inference.options import ChainOptions
 from bayesfm.inference.progress import ProgressBar
 
 __all__ = ["ChainOptions", "Progress", "run_chains"]
 
-CHAIN_METHODS = ("auto", "sequential", "vectorized", "parallel")
 PIECE_SECONDS = 1.0
 """Aim for the time between two looks of the host."""
 BUFFER_BYTES = 1 << 26
 """Draws held on the device between two looks."""
 
 
-@dataclass(frozen=True)
-class ChainOptions:
-    """How many sweeps, and how they are run.
-
-    Parameters
-    ----------
-    num_warmup, num_samples, thin, num_chains : int
-        Sweeps thrown away; draws kept per chain; sweeps per draw; chains.
-    chain_method : {"auto", "sequential", "vectorized", "parallel"}
-        One after the other; batched by vmap; spread over the devices that JAX sees. "auto" takes parallel where there
-        are as many devices as chains, else sequential on a CPU and vectorized elsewhere. Draws are bit-identical for
-        the same method, device and versions.
-    progress : bool
-        Show a bar.
-    callback : callable, optional
-        Called with a :class:`Progress` after every piece; a true answer stops the run, keeping the draws so far.
-    checkpoint : path, optional
-        Folder for the state and, as a Zarr group, the draws; written after every piece.
-    resume : bool
-        Go on from ``checkpoint`` as if never interrupted.
-    draws_on_disk : bool
-        Leave draws in the checkpoint's Zarr group instead of in memory.
-    """
-
-    num_warmup: int = 200
-    num_samples: int = 500
-    thin: int = 1
-    num_chains: int = 2
-    chain_method: str = "auto"
-    progress: bool = True
-    callback: Callable[[Progress], Any] | None = None
-    checkpoint: str | Path | None = None
-    resume: bool = False
-    draws_on_disk: bool = False
-
-    def __post_init__(self) -> None:
-        check_count("num_warmup", self.num_warmup)
-        for name in ("num_samples", "thin", "num_chains"):
-            check_count(name, getattr(self, name), minimum=1)
-        check_choice("chain_method", self.chain_method, CHAIN_METHODS)
-        if self.callback is not None and not callable(self.callback):
-            raise TypeError(f"callback must be callable, got {self.callback!r}")
-        for name in ("resume", "draws_on_disk"):
-            if getattr(self, name) and self.checkpoint is None:
-                raise ValueError(f"{name}=True needs checkpoint=, the folder that holds the run")
-
-    @property
-    def num_sweeps(self) -> int:
-        """Sweeps per chain, warm-up included."""
-        return self.num_warmup + self.num_samples * self.thin
-
-    def draws_after(self, sweeps: int) -> int:
-        """Draws per chain once that many sweeps are done."""
-        return max(0, sweeps - self.num_warmup) // self.thin
-
-    def identity(self, method: str) -> dict[str, Any]:
-        """What must not differ between a run and its resumption."""
-        names = ("num_warmup", "num_samples", "thin", "num_chains")
-        return {**{name: getattr(self, name) for name in names}, "chain_method": method}
-
-
 class Progress(NamedTuple):
-    """What a callback sees."""
+    """What a callback sees; ``judged`` is the last look of a run that finds out for itself when it is done."""
 
     sweep: int
     num_sweeps: int
@@ -105,10 +44,14 @@ class Progress(NamedTuple):
     sweeps_per_second: float
     stats: dict[str, Float[np.ndarray, " chain"]]
     streams: dict[str, StreamedMoments]
+    judged: Judgement | None = None
 
 
 class Carry(NamedTuple):
-    """State of a chain, and per stream the running mean and sum of squares of E[y], and mean of var[y] (Welford)."""
+    """State of a chain, and per stream the running mean and sum of squares of E[y], and mean of var[y] (Welford).
+
+    ``num_draws`` are those since the warm-up, each kept one counted for all that it stands for.
+    """
 
     state: State
     num_draws: Int[Array, ""]
@@ -116,7 +59,13 @@ class Carry(NamedTuple):
 
 
 def run_chains(
-    kernel: Kernel, key: Key[Array, ""], options: ChainOptions, states: State | None = None
+    kernel: Kernel,
+    key: Key[Array, ""],
+    options: ChainOptions,
+    states: State | None = None,
+    *,
+    law: Identified | None = None,
+    restarts: bool = True,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, StreamedMoments], dict[str, Any]]:
     """Run chains of a kernel.
 
@@ -130,6 +79,10 @@ def run_chains(
         Counts and the rest.
     states : pytree, optional
         Where to start, the states of all chains side by side; by default where ``kernel.init`` says.
+    law : Identified, optional
+        Which scalars of a draw can be compared between chains: what ``num_samples="auto"`` looks at.
+    restarts : bool
+        Whether such a run chooses its warm-up. A kernel that adapts in a warm-up of fixed length says no.
 
     Returns
     -------
@@ -138,29 +91,39 @@ def run_chains(
     streams : dict
         Moments per stream.
     info : dict
-        Seconds, sweeps per second, chain method.
+        Seconds, sweeps per second, chain method; lengths and what ended the run, if it found out for itself.
 
     Raises
     ------
     FloatingPointError
         If a chain leaves the finite numbers.
+    ValueError
+        If the run is to find out for itself when it is done, and nobody says what is identified.
     """
     began = time.perf_counter()
+    if options.auto and law is None:
+        raise ValueError("num_samples='auto' needs law=, the scalars of a draw that chains are compared by")
     k_init, k_sweeps = jax.random.split(key)
     chain_keys = jax.random.split(k_sweeps, options.num_chains)
     method, advance, place = _plan(options)
     carry = _start_all(kernel, jax.random.split(k_init, options.num_chains), states)
     shapes = jax.eval_shape(lambda c: kernel.report(c.state), jax.tree.map(lambda x: x[0], carry))
     store = open_store(options, shapes, lambda: fingerprint((kernel, key), options.identity(method)))
-    carry, done = store.load(carry)
+    carry, sweeps = store.load(carry)
+    trace = None
+    if options.auto and law is not None:
+        trace = Trace(law, options.capacity, law.sources({**shapes[0], **shapes[1]}))
+    course = Course(options, trace, restarts, sweeps, int(carry.num_draws[0]), began=began)
+    if trace is not None and course.kept:
+        trace.append(store.read(trace.sources, course.kept), 0)
     buffer = _new_buffer(shapes, options)
     if place is not None:
         carry, chain_keys, buffer = jax.device_put((carry, chain_keys, buffer), place)
-    with ProgressBar(options.progress, options.num_sweeps, done) as bar:
-        num_draws, first = _loop(kernel, carry, chain_keys, buffer, advance, store, options, bar, done)
-    sites, stats = store.finish(num_draws)
+    with ProgressBar(options.progress, options.num_sweeps, sweeps) as bar:
+        first = _loop(kernel, carry, chain_keys, buffer, advance, store, course, bar)
+    sites, stats = store.finish(course.kept)
     info = {"chain_method": method, "seconds": time.perf_counter() - began, "seconds_to_first_piece": first}
-    return sites, stats, store.streams, info
+    return sites, stats, store.streams, {**info, **course.record()}
 
 
 _start_all = jax.jit(lambda kernel, keys, states=None: jax.vmap(partial(_start, kernel))(keys, states))
@@ -173,45 +136,61 @@ def _loop(
     buffer: Any,
     advance: Callable,
     store: DrawStore,
-    options: ChainOptions,
+    course: Course,
     bar: ProgressBar,
-    done: int,
-) -> tuple[int, float]:
-    """Piece after piece; return the number of draws per chain and the seconds until the first piece was done."""
-    capacity = jax.tree.leaves(buffer)[0].shape[1]
+) -> float:
+    """Piece after piece; return the seconds until the first piece was done."""
+    options, room = course.options, jax.tree.leaves(buffer)[0].shape[1]
     clock, rate, first_seconds = time.perf_counter(), 0.0, 0.0
-    while done < options.num_sweeps:
-        warming_up = done < options.num_warmup
-        draw = options.draws_after(done)
-        count, thin = _piece(options, done, capacity, rate)
-        carry, buffer = advance(kernel, carry, chain_keys, buffer, done, count, thin, not warming_up)
-        sites, stats = ({name: np.asarray(x)[:, :count] for name, x in part.items()} for part in buffer)
+    carry = _look(course, carry, store)  # a run that goes on may have been done
+    while (piece := course.next_piece(room, max(1, int(rate * PIECE_SECONDS)) if rate else 4)) is not None:
+        warming_up, before = course.warming_up, course.sweeps
+        if course.halving and course.trace is not None:
+            store.halve(course.kept)
+            course.trace.halve(course.kept)
+        carry, buffer = advance(
+            kernel, carry, chain_keys, buffer, before, piece.draws, piece.sweeps, piece.weight
+        )
+        sites, stats = (
+            {name: np.asarray(x)[:, : piece.draws] for name, x in part.items()} for part in buffer
+        )
         last = {name: x[:, -1].copy() for name, x in stats.items()}
-        _check_finite(last, done)
-        done += count * thin
+        _check_finite(last, before)
+        course.done(piece)
         if not warming_up:
-            store.append(sites, stats, draw)
-        store.save(jax.tree.leaves(carry), done, options.draws_after(done))
+            store.append(sites, stats, course.kept - piece.draws)
+            if course.trace is not None:
+                course.trace.append({**sites, **stats}, course.kept - piece.draws)
+        store.save(jax.tree.leaves(carry), course.sweeps, course.draws)
         del sites, stats  # views of the buffer that is about to be given away
+        carry = _look(course, carry, store)
         now = time.perf_counter()
         first_seconds = first_seconds or now - clock
-        rate, clock = count * thin / max(now - clock, 1e-9), now
-        bar.update(done, warming_up, rate, last)
+        rate, clock = piece.draws * piece.sweeps / max(now - clock, 1e-9), now
+        bar.update(course.sweeps, warming_up, rate, last, course.judged)
         if options.callback is not None:
-            seen = Progress(done, options.num_sweeps, warming_up, rate, last, stream_moments(carry))
+            moments = stream_moments(carry)
+            seen = Progress(course.sweeps, options.num_sweeps, warming_up, rate, last, moments, course.judged)
             if options.callback(seen):
-                break
+                course.stopped_by = course.stopped_by or "callback"
     store.streams = stream_moments(carry)
-    return options.draws_after(done), first_seconds
+    return first_seconds
 
 
-def _piece(options: ChainOptions, done: int, capacity: int, rate: float) -> tuple[int, int]:
-    """(draws, sweeps per draw) of the next piece. Warm-up is one draw that nobody keeps."""
-    sweeps = max(1, int(rate * PIECE_SECONDS)) if rate else 4
-    if done < options.num_warmup:
-        return 1, min(sweeps, options.num_warmup - done)
-    left = options.num_samples - options.draws_after(done)
-    return min(capacity, max(1, sweeps // options.thin), left), options.thin
+def _look(course: Course, carry: Carry, store: DrawStore) -> Carry:
+    """Let the run look at its draws; where they turn out to be warm-up, forget them and their moments."""
+    if not course.look():
+        return carry
+    carry = carry._replace(**jax.tree.map(_zeros, {"num_draws": carry.num_draws, "moments": carry.moments}))
+    # Before the next draw is written over the first of those that the saved state has.
+    store.save(jax.tree.leaves(carry), course.sweeps, 0)
+    return carry
+
+
+def _zeros(x: Array) -> Array:
+    """Where x is, and no more bound to it than x: the compiled piece would be compiled again."""
+    zeros = jnp.zeros(x.shape, x.dtype)
+    return jax.device_put(zeros, x.sharding) if x.committed else zeros
 
 
 def _start(kernel: Kernel, key: Key[Array, ""], state: State | None) -> Carry:
@@ -232,9 +211,12 @@ def _advance_chain(
     first: Int[Array, ""],
     count: Int[Array, ""],
     thin: Int[Array, ""],
-    sampling: Bool[Array, ""],
+    weight: Int[Array, ""],
 ) -> tuple[Carry, Any]:
-    """``count`` draws of ``thin`` sweeps each, the first sweep having number ``first``."""
+    """``count`` draws of ``thin`` sweeps each, the first sweep having number ``first``.
+
+    A draw counts ``weight`` times in the moments: those that are kept late in a long run stand for several.
+    """
     key_sweeps, key_moments = jax.random.split(key)
 
     def one_draw(t: Array, loop: tuple[Carry, Any]) -> tuple[Carry, Any]:
@@ -246,21 +228,23 @@ def _advance_chain(
         state = lax.fori_loop(0, thin, one_sweep, carry.state)
         buffer = jax.tree.map(lambda b, x: b.at[t].set(x), buffer, kernel.report(state))
         carry = carry._replace(state=state)
-        return lax.cond(sampling, partial(_add_moments, kernel, key_moments), lambda c: c, carry), buffer
+        add = partial(_add_moments, kernel, key_moments, weight)
+        return lax.cond(weight > 0, add, lambda c: c, carry), buffer
 
     return lax.fori_loop(0, count, one_draw, (carry, buffer))
 
 
-def _add_moments(kernel: Kernel, key: Key[Array, ""], carry: Carry) -> Carry:
-    count = carry.num_draws + 1
+def _add_moments(kernel: Kernel, key: Key[Array, ""], weight: Int[Array, ""], carry: Carry) -> Carry:
+    count = carry.num_draws + weight
     key = jax.random.fold_in(key, count)
     moments = {}
     for name, (now, noise_now) in kernel.moments(key, carry.state).items():
         mean, square, noise = carry.moments[name]
         delta = now - mean
-        mean = mean + delta / count
+        mean = mean + weight * delta / count
+        square = square + weight * delta * (now - mean)
         # A variance may be infinite: no difference of two.
-        moments[name] = (mean, square + delta * (now - mean), noise * (1 - 1 / count) + noise_now / count)
+        moments[name] = (mean, square, noise * (1 - weight / count) + weight * noise_now / count)
     return carry._replace(num_draws=count, moments=moments)
 
 
@@ -319,7 +303,7 @@ def _plan(options: ChainOptions) -> tuple[str, Callable, Sharding | None]:
 def _new_buffer(shapes: Any, options: ChainOptions) -> Any:
     """Room on the device for the draws between two looks of the host."""
     draw_bytes = options.num_chains * sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(shapes))
-    capacity = int(np.clip(BUFFER_BYTES // max(1, draw_bytes), 1, options.num_samples))
+    capacity = int(np.clip(BUFFER_BYTES // max(1, draw_bytes), 1, options.capacity))
     return jax.tree.map(lambda s: jnp.zeros((options.num_chains, capacity, *s.shape), s.dtype), shapes)
 
 

@@ -2,6 +2,8 @@
 
 The folder holds ``state.npz`` (replaced atomically after every piece) and ``draws.zarr`` (one array per site, written
 in place). The state names the number of sweeps that are done; whatever was written after it is simply written again.
+Where every other draw is dropped, the rest is copied into a group of its own, and the first group goes once the state
+counts on the second.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,14 +22,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesfm.inference.course import draws_per_kept
 from bayesfm.inference.draw_files import DrawFile, create_draws, read_draws
 from bayesfm.inference.draws import StreamedMoments
 from bayesfm.inference.room import check_room
 
 if TYPE_CHECKING:
-    from bayesfm.inference.chains import ChainOptions
+    from bayesfm.inference.options import ChainOptions
 
 __all__ = ["DrawStore", "fingerprint", "open_store"]
+
+TITLES = ("posterior", "sample_stats")
 
 
 class DrawStore(Protocol):
@@ -42,8 +48,16 @@ class DrawStore(Protocol):
         """Write draws ``first``, ``first + 1``, ... of all chains."""
         ...
 
+    def read(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+        """The first ``draws`` draws of sites and statistics."""
+        ...
+
+    def halve(self, draws: int) -> None:
+        """Drop every other of ``draws`` draws, the first among them. What was saved stays whole until the next save."""
+        ...
+
     def save(self, leaves: list[Any], sweeps: int, draws: int) -> None:
-        """Make everything up to here survive a crash."""
+        """Make everything up to here survive a crash; ``draws`` are all since the warm-up, kept or dropped."""
         ...
 
     def finish(self, draws: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -75,7 +89,7 @@ class MemoryStore:
     """Draws in memory; nothing survives."""
 
     def __init__(self, options: ChainOptions, shapes: Any) -> None:
-        lead = (options.num_chains, options.num_samples)
+        lead = (options.num_chains, options.capacity)
         check_room(lead, {name: (s.shape, np.dtype(s.dtype)) for part in shapes for name, s in part.items()})
         self.streams: dict[str, StreamedMoments] = {}
         self._sites, self._stats = (
@@ -88,6 +102,14 @@ class MemoryStore:
     def append(self, sites: dict[str, np.ndarray], stats: dict[str, np.ndarray], first: int) -> None:
         _write(self._sites, sites, first)
         _write(self._stats, stats, first)
+
+    def read(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+        return {name: x[:, :draws] for name, x in {**self._sites, **self._stats}.items() if name in names}
+
+    def halve(self, draws: int) -> None:
+        for x in (*self._sites.values(), *self._stats.values()):
+            for i in range(draws // 2):  # one after the other, in place: there is no room for a copy
+                x[:, i] = x[:, 2 * i + 1]
 
     def save(self, leaves: list[Any], sweeps: int, draws: int) -> None:
         """Nothing to save."""
@@ -107,7 +129,8 @@ class FolderStore:
         self._identity = identity
         self._on_disk = options.draws_on_disk
         self._leaves: list[np.ndarray] = []
-        self._sweeps = 0
+        self._sweeps = self._draws = 0
+        self._options, self._shapes = options, shapes
         self._prepare_folder()
         if options.resume:
             self._read_state()
@@ -116,7 +139,8 @@ class FolderStore:
                 f"checkpoint folder {self.folder} already holds a run: pass resume=True to go on with it, "
                 "or name another folder"
             )
-        self._sites, self._stats = self._open(options, shapes)
+        self._per_kept = draws_per_kept(self._draws, options.capacity)
+        self._sites, self._stats = self._open("w" if not options.resume else "r+" if self._draws else "a")
 
     def _prepare_folder(self) -> None:
         try:
@@ -131,6 +155,7 @@ class FolderStore:
             with open(self.state_file, "rb") as file, np.load(file, allow_pickle=False) as saved:
                 made_by = str(saved["fingerprint"])
                 self._sweeps = int(saved["sweeps"])
+                self._draws = int(saved["draws"])
                 self._leaves = [saved[f"leaf{i}"] for i in range(len(saved.files) - 3)]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
@@ -142,20 +167,26 @@ class FolderStore:
                 "resume with the same ones, or start in another folder"
             )
 
-    def _open(self, options: ChainOptions, shapes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _open(self, mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Arrays for the draws that are kept at present; "a" makes them anew in a folder that is there."""
         import zarr  # a heavy import that only runs with a checkpoint need
 
-        place = self.folder / "draws.zarr"
-        lead = (options.num_chains, options.num_samples)
+        place, old = self.folder / "draws.zarr", mode == "r+"
+        lead = (self._options.num_chains, self._options.capacity)
         out = []
         try:
-            root = zarr.open_group(place, mode="r+" if options.resume else "w")
-            for title, part in zip(("posterior", "sample_stats"), shapes, strict=True):
-                group = root.require_group(title)
-                out.append({name: _array(group, name, lead, s, options.resume) for name, s in part.items()})
+            root = zarr.open_group(place, mode=mode)  # type: ignore[arg-type]
+            for title, part in zip(TITLES, self._shapes, strict=True):
+                held = self._group(title)
+                group = root.require_group(held) if old else root.create_group(held, overwrite=True)
+                out.append({name: _array(group, name, lead, s, old) for name, s in part.items()})
         except (OSError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{place} is damaged, start again in another folder: {error}") from error
         return out[0], out[1]
+
+    def _group(self, title: str) -> str:
+        """Name of a group, one for every step of thinning: a crash between two of them leaves the first whole."""
+        return title if self._per_kept == 1 else f"{title}_every_{self._per_kept}"
 
     def load(self, carry: Any) -> tuple[Any, int]:
         if not self._leaves:
@@ -168,7 +199,40 @@ class FolderStore:
         _write(self._sites, sites, first)
         _write(self._stats, stats, first)
 
+    def read(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+        upto, out = (slice(None), slice(0, draws)), dict[str, np.ndarray]()
+        for title, part in zip(TITLES, (self._sites, self._stats), strict=True):
+            out |= {name: self._read(title, name, x, upto) for name, x in part.items() if name in names}
+        return out
+
+    def halve(self, draws: int) -> None:
+        before = (self._sites, self._stats)
+        self._per_kept *= 2
+        self._sites, self._stats = self._open("a")
+        for title, old, new in zip(TITLES, before, (self._sites, self._stats), strict=True):
+            for name, array in old.items():
+                step = 2 * array.chunks[1]  # a chunk at a time, of draws that may not fit into memory
+                for first in range(0, draws, step):
+                    some = (slice(None), slice(first, min(first + step, draws)))
+                    kept = self._read(title, name, array, some)[:, 1::2]
+                    new[name][:, first // 2 : first // 2 + kept.shape[1]] = kept
+
     def save(self, leaves: list[Any], sweeps: int, draws: int) -> None:
+        self._write_state(leaves, sweeps, draws)
+        self._tidy(draws)
+
+    def _tidy(self, draws: int) -> None:
+        """Remove what was kept before every other draw was dropped, now that no saved state asks for it."""
+        per_kept = draws_per_kept(draws, self._options.capacity)
+        if per_kept < self._per_kept:  # the chains begin anew
+            self._per_kept = per_kept
+            self._sites, self._stats = self._open("a")
+        keep = {self._group(title) for title in TITLES}
+        for place in (self.folder / "draws.zarr").iterdir():
+            if place.is_dir() and place.name not in keep:
+                shutil.rmtree(place)
+
+    def _write_state(self, leaves: list[Any], sweeps: int, draws: int) -> None:
         arrays = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         fresh = self.state_file.with_suffix(".tmp.npz")
         with open(fresh, "wb") as file:
@@ -178,16 +242,15 @@ class FolderStore:
         fresh.replace(self.state_file)
 
     def finish(self, draws: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        upto = (slice(None), slice(0, draws))
-        stats = {name: self._read("sample_stats", name, x, upto) for name, x in self._stats.items()}
+        stats = self.read(tuple(self._stats), draws)
         if not self._on_disk:
-            return {name: self._read("posterior", name, x, upto) for name, x in self._sites.items()}, stats
+            return self.read(tuple(self._sites), draws), stats
         files = {}
         for name, array in self._sites.items():
             array.resize((array.shape[0], draws, *array.shape[2:]))
             if array.nchunks_initialized < array.nchunks:
                 raise ValueError(f"the draws of {name} in {self.folder} are missing in part")
-            files[name] = DrawFile.of(self.folder / "draws.zarr", f"posterior/{name}")
+            files[name] = DrawFile.of(self.folder / "draws.zarr", f"{self._group('posterior')}/{name}")
         return files, stats
 
     def _read(self, group: str, name: str, array: Any, key: Any) -> np.ndarray:

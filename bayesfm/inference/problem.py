@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from bayesfm._checks import check_weight
 from bayesfm.design import Design
 from bayesfm.inference.draws import Draws, StreamedMoments
+from bayesfm.inference.identified import CENTRED, NUM_PROBES
 from bayesfm.likelihoods.base import check_row_data
 from bayesfm.model import ModelSpec, site_dims
 from bayesfm.priors import PerGroup
@@ -26,8 +27,6 @@ __all__ = [
     "rows_of_streams",
     "start_sd",
 ]
-
-NUM_PROBES = 100
 
 
 class Problem(NamedTuple):
@@ -170,7 +169,7 @@ def as_draws(
     w0, eta and predictive means get the centre back; ``info`` comes before what the run says of itself.
     """
     sites, stats, moments, of_run = run
-    for name in {"w0", "eta"} & set(sites):
+    for name in set(CENTRED) & set(sites):
         sites[name] = np.asarray(sites[name], np.float64) + centre
     streams = {name: replace(m, mean=m.mean + centre) for name, m in moments.items()}
     dims = {**site_dims(spec), "eta": (*spec.likelihood.output_dims, "probe")}

@@ -9,6 +9,8 @@ from typing import Self
 import numpy as np
 from tqdm.auto import tqdm
 
+from bayesfm.inference.convergence import Judgement
+
 __all__ = ["ProgressBar"]
 
 
@@ -26,11 +28,20 @@ class ProgressBar:
     ) -> None:
         self._bar.close()
 
-    def update(self, done: int, warming_up: bool, rate: float, stats: dict[str, np.ndarray]) -> None:
-        """Show the state after ``done`` sweeps."""
+    def update(
+        self,
+        done: int,
+        warming_up: bool,
+        rate: float,
+        stats: dict[str, np.ndarray],
+        judged: Judgement | None = None,
+    ) -> None:
+        """Show the state after ``done`` sweeps, and how far from the end a run finds itself that looks at its draws."""
         shown = {"sweeps/s": f"{rate:.0f}"}
         if "train_rmse" in stats:
             shown["train rmse"] = f"{float(np.mean(stats['train_rmse'])):.4f}"
+        if judged is not None:
+            shown |= {"worst R-hat": f"{judged.worst_rhat:.3f}", "smallest ESS": f"{judged.smallest_ess:.0f}"}
         self.show(done, "warm-up" if warming_up else "sampling", shown)
 
     def show(self, done: int, description: str, shown: Mapping[str, str]) -> None:

@@ -38,7 +38,8 @@ def check_room(lead: Sequence[int], sites: Mapping[str, tuple[Sequence[int], np.
     raise MemoryError(
         f"{draws} draws take {total / 1e9:.1f} GB ({largest!r} alone {most / 1e9:.1f} GB), and {free / 1e9:.1f} GB are "
         "free: lower num_samples, let keep= name fewer sites (keep='hyper' leaves out single features), or, for "
-        "chains, raise thin or let draws stay in a folder (checkpoint=..., draws_on_disk=True)"
+        "chains, raise thin (lower max_draws, where num_samples is 'auto') or let draws stay in a folder "
+        "(checkpoint=..., draws_on_disk=True)"
     )
 
 

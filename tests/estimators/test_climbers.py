@@ -84,6 +84,10 @@ def test_streams_are_predictions() -> None:
     np.testing.assert_allclose(model.streams_["first"].mean, model.predict(X[:5]), rtol=1e-4)
 
 
+def test_independent_draws_have_nothing_to_find_out() -> None:
+    assert fitted("cavi", num_samples="auto").posterior_["posterior"].sizes["draw"] == 500
+
+
 @pytest.mark.parametrize(
     ("inference", "kind"), [("map", FMOrdinal), ("cavi", FMClassifier), ("cavi", FMCount)]
 )
@@ -143,6 +147,12 @@ def test_summary_has_no_r_hat() -> None:
             r"num_samples=10 is an option of chains, .*'map'",
         ),
         ({"inference": "cavi", "num_chains": 4}, ValueError, "num_chains=4 is an option of chains"),
+        ({"inference": "svi", "target_ess": 100}, ValueError, "target_ess=100 is an option of chains"),
+        (
+            {"inference": "map", "num_samples": "auto"},
+            ValueError,
+            "num_samples='auto' is an option of chains",
+        ),
         ({"inference": "laplace", "checkpoint": "x"}, ValueError, "checkpoint='x' is an option of chains"),
         ({"inference": "cavi", "kernels": "xla"}, ValueError, "kernels='xla' is an option of Gibbs sweeps"),
         (

@@ -136,7 +136,20 @@ def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {"thin": 2, "factor_block": 1, "chain_method": "vectorized", "keep": ["w0"], "num_chains": 3}
+    chosen: dict[str, Any] = {
+        "thin": 2,
+        "factor_block": 1,
+        "chain_method": "vectorized",
+        "keep": ["w0"],
+        "num_chains": 3,
+    }
+    chosen |= {
+        "num_samples": "auto",
+        "target_ess": 350,
+        "max_sweeps": 999,
+        "max_seconds": 9.0,
+        "max_draws": 800,
+    }
     seen: dict[str, Any] = {}
 
     def spy(*args: Any, options: ChainOptions, factor_block: int, keep: list[str], **rest: Any) -> None:
@@ -148,6 +161,27 @@ def test_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         quick(**chosen).fit(X, Y)
     assert {name: seen[name] for name in chosen} == chosen
     assert seen["num_warmup"] == QUICK["num_warmup"]
+
+
+@pytest.mark.filterwarnings("error::bayesfm.diagnostics.ConvergenceWarning")
+def test_a_run_that_knows_when_it_is_done(tmp_path: Path) -> None:
+    """No warning, since nothing is missing; and the estimator says how long it took."""
+    model = quick(num_samples="auto", num_warmup=50, rank=0).fit(X, Y)
+    info = model.fit_info_
+    assert info["stopped_by"] == "target"
+    assert info["num_samples"] == model.posterior_["posterior"].sizes["draw"]
+    assert info["num_sweeps"] >= info["num_warmup"] + info["num_samples"]
+    table = model.summary()
+    assert table[["ess_bulk", "ess_tail"]].to_numpy().min() >= 400
+    assert table["r_hat"].max() <= 1.01
+    model.save(tmp_path / "model.nc")
+    assert FMRegressor.load(tmp_path / "model.nc").fit_info_ == info
+    assert FMRegressor.load(tmp_path / "model.nc").get_params()["num_samples"] == "auto"
+
+
+def test_a_run_that_ends_at_its_limit_says_what_is_missing() -> None:
+    with pytest.warns(ConvergenceWarning, match="below 400 .as target_ess.*: raise max_sweeps"):
+        quick(num_samples="auto", max_sweeps=90, rank=0).fit(X, Y)
 
 
 @pytest.mark.usefixtures("no_sampling")

@@ -59,6 +59,7 @@ def test_parameters_survive_clone() -> None:
             "thin": 4,
             "factor_block": 5,
         },
+        **{"target_ess": 7.0, "max_sweeps": 8, "max_seconds": 9.0, "max_draws": 10},
         **{
             "kernels": "xla",
             "chain_method": "vectorized",

@@ -54,6 +54,52 @@ def test_memory_and_folder_return_the_same(tmp_path: Path, on_disk: bool) -> Non
     np.testing.assert_array_equal(memory["w"][:, 1:], piece(1, 2)[0]["w"])
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_every_other_draw_is_dropped(tmp_path: Path, folder: bool) -> None:
+    """More draws than fit into a chunk, and an odd number of them; what was saved stays until the next save."""
+    many = ChainOptions(
+        num_samples="auto", max_draws=400, num_chains=2, checkpoint=tmp_path / "run" if folder else None
+    )
+    shapes = ({"w": jax.ShapeDtypeStruct((9000,), np.float32)}, {"lp": jax.ShapeDtypeStruct((), np.float32)})
+    store = open_store(many, shapes, lambda: "id")
+    numbers = np.arange(2 * 301, dtype=np.float32).reshape(2, 301)
+    w = np.broadcast_to(numbers[..., None], (2, 301, 9000))
+    store.append({"w": w}, {"lp": numbers}, 0)
+    store.save(jax.tree.leaves(CARRY), sweeps=301, draws=301)
+    store.halve(301)
+    groups = {x.name for x in (tmp_path / "run" / "draws.zarr").iterdir() if x.is_dir()} if folder else set()
+    assert groups in ({"posterior", "sample_stats", "posterior_every_2", "sample_stats_every_2"}, set())
+    read = store.read(("w", "lp"), 150)
+    np.testing.assert_array_equal(read["lp"], numbers[:, 1::2])
+    np.testing.assert_array_equal(read["w"][..., 77], numbers[:, 1::2])
+    store.append({"w": w[:, :1]}, {"lp": numbers[:, :1]}, 150)
+    store.save(jax.tree.leaves(CARRY), sweeps=402, draws=402)
+    if folder:
+        groups = {x.name for x in (tmp_path / "run" / "draws.zarr").iterdir() if x.is_dir()}
+        assert groups == {"posterior_every_2", "sample_stats_every_2"}
+    np.testing.assert_array_equal(store.finish(151)[1]["lp"][:, -2:], numbers[:, [299, 0]])
+
+
+def test_a_crash_while_the_chains_begin_anew(tmp_path: Path) -> None:
+    """The state says that there are no draws, and the groups are still those of many draws."""
+    many = ChainOptions(num_samples="auto", max_draws=400, num_chains=2, checkpoint=tmp_path)
+    sites, stats = piece(0, 2)
+    store = FolderStore(many, SHAPES, "id")
+    store.append(sites, stats, 0)
+    store.halve(2)
+    store.save(jax.tree.leaves(CARRY), sweeps=500, draws=402)
+    store._write_state(jax.tree.leaves(CARRY), 600, 0)
+    again = FolderStore(replace(many, resume=True), SHAPES, "id")
+    assert again.load(CARRY)[1] == 600
+    again.append(sites, stats, 0)
+    again.save(jax.tree.leaves(CARRY), sweeps=602, draws=2)
+    assert {x.name for x in (tmp_path / "draws.zarr").iterdir() if x.is_dir()} == {
+        "posterior",
+        "sample_stats",
+    }
+    np.testing.assert_array_equal(again.finish(2)[0]["w"], sites["w"])
+
+
 def test_a_resumed_store_has_the_carry_and_the_count(tmp_path: Path) -> None:
     fill(FolderStore(options(tmp_path), SHAPES, "id"))
     carry, sweeps = FolderStore(options(tmp_path, resume=True), SHAPES, "id").load(

@@ -20,6 +20,7 @@ from bayesfm.inference.conjugate.kernel import model_data, report_options
 from bayesfm.inference.conjugate.state import ModelState, from_sites, to_sites
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.kernel import GibbsKernel
+from bayesfm.inference.identified import Identified
 from bayesfm.inference.problem import as_draws, prepare
 from bayesfm.inference.start import start_sites
 from bayesfm.model import ModelSpec, site_dims
@@ -113,7 +114,7 @@ def gibbs(
     used = "native" if kernel.data.layout.native else "xla"
     info = {"engine": "gibbs", "factor_block": kernel.factor_block, "kernels": used}
     states = None if isinstance(start, str) else _states_at(kernel, start, options.num_chains, centre)
-    run = run_chains(kernel, key, options, states)
+    run = run_chains(kernel, key, options, states, law=Identified(spec, centre))
     return as_draws(run, spec, centre, np.asarray(kernel.probe_rows), info)
 
 

@@ -19,6 +19,7 @@ from bayesfm.design.arrays import DesignArrays
 from bayesfm.design.gradient import GradientArrays
 from bayesfm.inference.chains import ChainOptions, run_chains
 from bayesfm.inference.draws import Draws
+from bayesfm.inference.identified import Identified
 from bayesfm.inference.nuts.coordinates import loc_scale_sites
 from bayesfm.inference.nuts.kernel import NutsKernel
 from bayesfm.inference.problem import Problem, as_draws, kept_sites, prepare, rows_of_streams
@@ -149,7 +150,8 @@ def nuts(
         _check_start(states.potential_energy)
     info: dict[str, Any] = {"engine": "nuts", "parametrization": parametrization}
     info |= {"target_accept": kernel.target_accept, "max_tree_depth": kernel.max_tree_depth}
-    run = run_chains(kernel, key_chains, options, states)
+    law = Identified(spec, problem.centre)
+    run = run_chains(kernel, key_chains, options, states, law=law, restarts=False)
     draws = as_draws(run, spec, problem.centre, problem.probe_rows, info)
     _report_divergences(draws)
     return draws
