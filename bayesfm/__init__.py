@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesfm.alignment import align
+    from bayesfm.comparison import compare
     from bayesfm.design import (
         Block,
         Design,
@@ -113,6 +114,7 @@ __all__ = [
     "__version__",
     "align",
     "cavi",
+    "compare",
     "default_spec",
     "design_from_matrix",
     "feature_map",
@@ -151,6 +153,7 @@ _MODULES = {
         "write_libfm",
     ),
     "alignment": ("align",),
+    "comparison": ("compare",),
     "diagnostics": ("ApproximationWarning", "ConvergenceWarning", "pareto_k", "summary"),
     "encoders": ("BloomInclusion", "HashedFields", "HashedText", "PoissonInclusion"),
     "estimators": ("FMClassifier", "FMCount", "FMOrdinal", "FMRegressor"),

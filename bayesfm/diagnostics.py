@@ -33,6 +33,7 @@ __all__ = [
     "identified",
     "labelled_draws",
     "pareto_k",
+    "relative_ess",
     "summary",
     "warn_if_not_converged",
     "worst_probe",
@@ -185,6 +186,27 @@ def has_chains(tree: xr.DataTree) -> bool:
         "stochastic_map",
         "svi",
     )
+
+
+def relative_ess(tree: xr.DataTree) -> float:
+    """Effective draws over draws, on average over the identified quantities; 1 without chains that can be compared.
+
+    What importance sampling wants to know of the chains. ``arviz_stats`` averages over every entry of every variable of
+    the posterior instead, the factors among them.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A posterior.
+    """
+    from arviz_stats import ess
+
+    data = identified(tree)
+    if not has_chains(tree) or data.sizes["chain"] < 2 or data.sizes["draw"] < MIN_DRAWS:
+        return 1.0
+    values = np.concatenate([np.ravel(x) for x in ess(data, method="mean").data_vars.values()])
+    share = float(np.mean(values[np.isfinite(values)])) / (data.sizes["chain"] * data.sizes["draw"])
+    return min(max(share, 0.02), 1.0)
 
 
 def pareto_k(tree: xr.DataTree) -> float | None:

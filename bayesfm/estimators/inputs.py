@@ -124,6 +124,17 @@ def check_row_data_lengths(row_data: Mapping[str, Any] | None, num_rows: int) ->
     return out
 
 
+def row_labels(X: Any, y: Any, sample_weight: Any) -> np.ndarray:
+    """Labels of the rows that :func:`check_rows` keeps: the index of X, or of y, if it is pandas', else numbers."""
+    num_rows = X.shape[0] if hasattr(X, "shape") else len(y)
+    labels = np.arange(num_rows)
+    for given in (y, X):
+        index: Any = getattr(given, "index", None)
+        if hasattr(index, "to_numpy") and len(index) == num_rows and getattr(index, "nlevels", 1) == 1:
+            labels = index.to_numpy()
+    return labels if sample_weight is None else labels[np.broadcast_to(sample_weight, (num_rows,)) > 0]
+
+
 def seen_rows(row_data: dict[str, np.ndarray], sample_weight: Any) -> dict[str, np.ndarray]:
     """Row data of the rows that :func:`check_rows` keeps."""
     if sample_weight is None or not row_data:

@@ -165,10 +165,10 @@ class Predictions:
         design, y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
         return log_likelihood(self.model_, design, y, weight, rows)
 
-    def loo(self, X: Any, y: Any, sample_weight: Any = None, row_data: RowData = None) -> ELPDData:
+    def loo(
+        self, X: Any, y: Any, sample_weight: Any = None, row_data: RowData = None, *, keep: bool = False
+    ) -> ELPDData:
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling, without another fit.
-
-        Puts the group ``log_likelihood``, chain x draw x n numbers, into ``posterior_``.
 
         Parameters
         ----------
@@ -177,11 +177,16 @@ class Predictions:
             was kept.
         row_data : mapping of str to array-like of shape (n,), optional
             What the likelihood has to know of every row: ``{"exposure": ...}`` of counts.
+        keep : bool, default=False
+            Put the group ``log_likelihood``, chain x draw x n numbers, into ``posterior_``, as functions of ArviZ want
+            it. Without it the memory does not grow with the number of rows.
 
         Returns
         -------
         arviz_stats.ELPDData
-            ``elpd``, its standard error ``se`` and the ``pareto_k`` of every row.
+            ``elpd``, its standard error ``se``, and ``elpd_i`` and ``pareto_k`` of every row, under the labels of the
+            rows: the index of X or of y where there is one, else 0, 1, 2, ...; those of weight 0 are left out.
+            :func:`bayesfm.compare` compares several.
 
         Raises
         ------
@@ -192,21 +197,29 @@ class Predictions:
         -----
         ApproximationWarning
             Where draws are from an approximation and not from the posterior.
+        UserWarning
+            Of rows without a reliable estimate: a large Pareto k, or a draw under which they cannot be.
 
         References
         ----------
         Vehtari, Gelman & Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation
-        and WAIC, Statistics and Computing 27.
+        and WAIC, Statistics and Computing 27. Vehtari, Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance
+        sampling, JMLR 25.
         """
-        from arviz_stats import loo
-
+        from bayesfm.comparison import leave_one_out_of_model, loo_results
+        from bayesfm.diagnostics import relative_ess
+        from bayesfm.estimators.inputs import row_labels
         from bayesfm.estimators.leave_out import check_draws, check_fitted_data
-        from bayesfm.posterior import add_log_likelihood
-        from bayesfm.predictive import log_likelihood
 
-        design, y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
+        design, own_y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
         check_draws(self.posterior_)
-        check_fitted_data(self.posterior_, self.model_, design, y, weight, rows)
-        log_lik = log_likelihood(self.model_, design, y, weight, rows)
-        self.posterior_ = add_log_likelihood(self.posterior_, log_lik)
-        return loo(self.posterior_, pointwise=True)
+        check_fitted_data(self.posterior_, self.model_, design, own_y, weight, rows)
+        if keep:
+            from bayesfm.posterior import add_log_likelihood
+            from bayesfm.predictive import log_likelihood
+
+            log_lik = log_likelihood(self.model_, design, own_y, weight, rows)
+            self.posterior_ = add_log_likelihood(self.posterior_, log_lik)
+        efficiency = relative_ess(self.posterior_)
+        found = leave_one_out_of_model(self.model_, design, own_y, weight, rows, efficiency)
+        return loo_results(found, self.model_.num_draws, row_labels(X, y, sample_weight))
