@@ -172,6 +172,10 @@ def default_spec(
     sqrt(s), and w0 within five s of where eta is expected. Multiplying a real y by a constant therefore multiplies
     predictions by it. For a constant y, s is 1.
 
+    Where the likelihood asks for it (``Likelihood.light_scales``), the standard deviations of weights and factors are
+    half-normal, of scale s and 0.4 sqrt(s): where ones and zeros can be separated, the likelihood has nothing against
+    scales without bound, and neither has the tail of a Gamma prior of precisions (docs/priors.md).
+
     Parameters
     ----------
     y : array of shape (n,)
@@ -201,11 +205,15 @@ def default_spec(
     y = np.asarray(likelihood.validate(y, weight, rows), np.float64)
     mean, s = likelihood.expected_eta(y, weight, rows)
     intercept = Intercept(mean=mean, precision=1.0 / (25.0 * s * s))
+    prior_w: Prior = NormalGamma(b0=s * s)
+    prior_v: Prior = NormalGamma(b0=s)
+    if likelihood.light_scales:
+        prior_w, prior_v = HalfT(scale=s, df=math.inf), HalfT(scale=0.4 * s**0.5, df=math.inf)
     return ModelSpec(
         predictor=FM(rank),
         likelihood=likelihood,
-        prior_w=NormalGamma(b0=s * s),
-        prior_v=NormalGamma(b0=s),
+        prior_w=prior_w,
+        prior_v=prior_v,
         intercept=intercept if likelihood.identifies_intercept else None,
     )
 

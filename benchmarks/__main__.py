@@ -6,6 +6,7 @@ import sys
 
 from benchmarks import (
     approximations,
+    clicks,
     engines,
     gradient,
     likelihoods,
@@ -25,6 +26,7 @@ if __name__ == "__main__":
     parts = {
         "movielens": movielens,
         "approximations": approximations,
+        "clicks": clicks,
         "engines": engines,
         "gradient": gradient,
         "likelihoods": likelihoods,

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         theirs.append((time.perf_counter() - start) * options.rows / few)
         apart = max(np.abs(found.elpd[:few] - known[0]).max(), np.abs(found.pareto_k[:few] - known[1]).max())
     print(
-        "| rows x draws | bayesfm, s | arviz_stats, s (by share of the rows) | ratio | largest difference | memory, GB |"
+        "| rows x draws | bayesfm, s | arviz_stats, s (from a share) | ratio | largest difference | memory, GB |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
     print(

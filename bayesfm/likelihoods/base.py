@@ -51,6 +51,9 @@ class Likelihood(ABC):
     """Whether data can leave the likelihood without a maximum at finite eta, as separated classes do: then the scale of
     eta is what mixes slowest, and gets a move of its own."""
 
+    light_scales: ClassVar[bool] = False
+    """Whether default priors of the scales of w and v have light tails (``model.default_spec``)."""
+
     output_dims: ClassVar[tuple[str, ...]] = ()
     """Named dimension of several linear predictors, each with parameters of its own; none where there is one."""
 

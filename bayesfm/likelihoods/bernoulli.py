@@ -56,6 +56,7 @@ class BernoulliProbit(Likelihood):
 
     has_bound: ClassVar[bool] = True
     separable = True
+    light_scales = True
 
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None
@@ -126,6 +127,7 @@ class BernoulliLogit(Likelihood):
 
     has_bound: ClassVar[bool] = True
     separable = True
+    light_scales = True
 
     def validate(
         self, y: np.ndarray, weight: np.ndarray | None = None, rows: Mapping[str, np.ndarray] | None = None

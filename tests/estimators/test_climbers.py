@@ -174,7 +174,7 @@ def test_what_is_refused(parameters: dict[str, Any], error: type[Exception], mat
         FMRegressor(2, **parameters).fit(*ratings())
 
 
-@pytest.mark.filterwarnings("ignore:Pareto k is above of Pareto distribution:UserWarning")
+@pytest.mark.filterwarnings("ignore:Pareto k is above:UserWarning")
 def test_loo_is_for_draws_from_the_posterior() -> None:
     X, y = ratings()
     with pytest.raises(ValueError, match="inference='map' gives a point"):

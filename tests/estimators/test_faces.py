@@ -23,7 +23,7 @@ from bayesfm.predictors import FM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore:Pareto k is above of Pareto"),
+    pytest.mark.filterwarnings("ignore:Pareto k is above"),
     pytest.mark.filterwarnings(r"ignore:\d+ column\(s\) of X hold large numbers:UserWarning"),
 ]
 

@@ -25,7 +25,7 @@ from bayesfm.predictors import FM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfm.diagnostics.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore:Pareto k is above of Pareto"),
+    pytest.mark.filterwarnings("ignore:Pareto k is above"),
 ]
 
 QUICK: dict[str, Any] = {"rank": 1, "num_warmup": 50, "num_samples": 50, "random_state": 0}
