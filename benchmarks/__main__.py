@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     approximations,
     clicks,
+    convergence,
     engines,
     gradient,
     likelihoods,
@@ -27,6 +28,7 @@ if __name__ == "__main__":
         "movielens": movielens,
         "approximations": approximations,
         "clicks": clicks,
+        "convergence": convergence,
         "engines": engines,
         "gradient": gradient,
         "likelihoods": likelihoods,

@@ -18,6 +18,7 @@ from scipy import stats
 from bayesfm.design import Block, Design
 from bayesfm.inference import chains
 from bayesfm.inference.chains import ChainOptions
+from bayesfm.inference.conjugate.state import to_sites
 from bayesfm.inference.draws import Draws
 from bayesfm.inference.gibbs.run import gibbs, gibbs_kernel
 from bayesfm.model import default_spec
@@ -281,7 +282,8 @@ def test_streams_draw_unseen_levels_from_the_prior() -> None:
     state = kernel.sweep(jax.random.key(1), kernel.init(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(2), 4000)
     mean, _ = jax.vmap(lambda key: kernel.moments(key, state)["cold"])(keys)
-    w_item = np.asarray(state.theta[1])[0, cold.blocks[1].index]
+    items = design.num_features - cold.blocks[1].num_features + np.asarray(cold.blocks[1].index)
+    w_item = np.asarray(to_sites(state, kernel.data.layout)["w"])[items]
     drawn = np.asarray(mean) - float(state.w0) - w_item
     np.testing.assert_allclose(drawn, drawn[:, :1].repeat(4, axis=1), atol=1e-5)  # one level, one weight
     prior = stats.norm(float(state.hyper_w["mu"][0]), float(state.hyper_w["lambda"][0]) ** -0.5)

@@ -285,7 +285,7 @@ def test_bad_arguments(settings: dict[str, Any], match: str) -> None:
 
 
 def test_gibbs_starts_at_a_mode() -> None:
-    """The first draw has its fit, where a random start has none; sites in the unit of y; what is missing is named."""
+    """The first draw has its fit, a random start a worse one; sites in the unit of y; what is missing is named."""
     spec, design, y = problem()
     y = y + 100.0
     spec = default_spec(y, 2)
@@ -294,7 +294,8 @@ def test_gibbs_starts_at_a_mode() -> None:
     at_random = gibbs(KEY, spec, design, y, options=options).stats["train_rmse"]
     given = {name: x[0, 0] for name, x in mode.sites.items()}
     at_mode = gibbs(KEY, spec, design, y, options=options, start=given).stats["train_rmse"]
-    assert np.all(at_mode < 0.6 * at_random)
+    # A sweep that draws scales with the features integrated out goes some of the way at once.
+    assert np.all(at_mode < 0.75 * at_random)
     normals = laplace(KEY, spec, design, y, options=SHORT, num_samples=5)
     assert np.all(gibbs(KEY, spec, design, y, options=options, start=normals).stats["train_rmse"] < at_random)
     with pytest.raises(ValueError, match=r"start lacks the site\(s\) .*alpha"):
