@@ -63,8 +63,8 @@ def leave_one_out_of_model(
     return LeaveOneOut(*(np.concatenate(x) for x in zip(*parts, strict=True)))
 
 
-def loo_results(found: LeaveOneOut, num_draws: int, labels: Any) -> ELPDData:
-    """As ``arviz_stats.loo`` returns them, rows under their labels.
+def loo_results(found: LeaveOneOut, num_draws: int, labels: Any, y: Any = None) -> ELPDData:
+    """As ``arviz_stats.loo`` returns them, rows under their labels, with the response beside them where it is given.
 
     Rows without an estimate (a draw under which they cannot be) are left out of the sums, named in a warning, and have
     -inf in ``elpd_i`` and inf in ``pareto_k``.
@@ -93,8 +93,12 @@ def loo_results(found: LeaveOneOut, num_draws: int, labels: Any) -> ELPDData:
         )
     elpd, p = found.elpd[fine], found.p[fine]
 
+    coords: dict[str, Any] = (
+        {"row": labels} if y is None else {"row": labels, "response": ("row", np.asarray(y))}
+    )
+
     def by_row(x: np.ndarray) -> xr.DataArray:
-        return xr.DataArray(x, dims="row", coords={"row": labels}, name="y")
+        return xr.DataArray(x, dims="row", coords=coords, name="y")
 
     return ELPDDataLOO(
         elpd=float(elpd.sum()),
@@ -131,7 +135,8 @@ def compare(results: Mapping[str, ELPDData], **options: Any) -> pd.DataFrame:
     Raises
     ------
     TypeError, ValueError
-        If there are fewer than two results, or they are not of the same rows.
+        If there are fewer than two results, or they are not of the same rows: other labels, or under the same label
+        another response, as rows of arrays have that were shuffled.
 
     Notes
     -----
@@ -171,6 +176,7 @@ def compare(results: Mapping[str, ELPDData], **options: Any) -> pd.DataFrame:
                 "are those of the index of X or y, else 0, 1, 2, ...: rows taken from a table keep theirs"
             )
     aligned = {name: found.elpd_i.isel(row=rows[name].get_indexer(order)) for name, found in results.items()}
+    _same_response(aligned)
     fine = np.all([np.isfinite(x.to_numpy()) for x in aligned.values()], axis=0)
     if not fine.all():
         _warn(f"{_rows(order.to_numpy(), ~fine)} left out: some model has no leave-one-out density there")
@@ -181,6 +187,19 @@ def compare(results: Mapping[str, ELPDData], **options: Any) -> pd.DataFrame:
         },
         **options,
     )
+
+
+def _same_response(aligned: Mapping[str, Any]) -> None:
+    """Raise unless every row has one response in all results that have any."""
+    known = {name: x["response"].to_numpy() for name, x in aligned.items() if "response" in x.coords}
+    for name, response in known.items():
+        first = next(iter(known))
+        other, labels = response != known[first], aligned[name]["row"].to_numpy()
+        if np.any(other):
+            raise ValueError(
+                f"compare needs results of the same rows: {_rows(labels, other)} have another y "
+                f"under {name!r} than under {first!r}. Arrays have no labels: give all models the rows in one order"
+            )
 
 
 def _of_rows(found: ELPDData, elpd: Any, labels: pd.Index, chosen: pd.Index) -> ELPDData:

@@ -83,6 +83,19 @@ def test_other_rows_are_refused() -> None:
         compare({"a": a, "b": {}})
 
 
+def test_shuffled_arrays_are_refused() -> None:
+    """Both are labelled 0, 1, 2, ..., and would be paired by position."""
+    X, y = FRAME.reset_index(drop=True), np.asarray(STARS)
+    order = np.random.default_rng(0).permutation(len(y))
+    shuffled = X.iloc[order].reset_index(drop=True)
+    found = {
+        "as it is": FMRegressor(**QUICK).fit(X, y).loo(X, y),
+        "shuffled": FMRegressor(**QUICK).fit(shuffled, y[order]).loo(shuffled, y[order]),
+    }
+    with pytest.raises(ValueError, match="have another y under 'shuffled' than under 'as it is'"):
+        compare(found)
+
+
 def test_impossible_rows_are_named_and_left_out() -> None:
     log_lik = np.random.default_rng(0).normal(size=(9, 200))
     labels = pd.Index([f"r{i}" for i in range(9)])

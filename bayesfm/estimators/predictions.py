@@ -210,16 +210,18 @@ class Predictions:
         from bayesfm.diagnostics import relative_ess
         from bayesfm.estimators.inputs import row_labels
         from bayesfm.estimators.leave_out import check_draws, check_fitted_data
+        from bayesfm.posterior import add_log_likelihood
+        from bayesfm.predictive import log_likelihood
+        from bayesfm.psis import leave_one_out
 
         design, own_y, weight, rows = self._check_rows(X, y, sample_weight, row_data)
         check_draws(self.posterior_)
         check_fitted_data(self.posterior_, self.model_, design, own_y, weight, rows)
+        efficiency = relative_ess(self.posterior_)
         if keep:
-            from bayesfm.posterior import add_log_likelihood
-            from bayesfm.predictive import log_likelihood
-
             log_lik = log_likelihood(self.model_, design, own_y, weight, rows)
             self.posterior_ = add_log_likelihood(self.posterior_, log_lik)
-        efficiency = relative_ess(self.posterior_)
-        found = leave_one_out_of_model(self.model_, design, own_y, weight, rows, efficiency)
-        return loo_results(found, self.model_.num_draws, row_labels(X, y, sample_weight))
+            found = leave_one_out(log_lik.reshape(-1, log_lik.shape[-1]).T, efficiency)
+        else:
+            found = leave_one_out_of_model(self.model_, design, own_y, weight, rows, efficiency)
+        return loo_results(found, self.model_.num_draws, row_labels(X, y, sample_weight), own_y)
